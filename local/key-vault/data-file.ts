@@ -1,0 +1,89 @@
+import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { loadInto, snapshotOf, type Vault, type VaultSnapshot } from './vault.ts';
+
+type State = { readonly format: 1; readonly vaults: Readonly<Record<string, VaultSnapshot>> };
+
+export type DataFile = {
+  /** Fills the vaults with what was saved, if anything was. @throws Error when the file cannot be understood */
+  readonly load: () => Promise<void>;
+  /** Something changed: written within 100 ms, together with what changes until then. */
+  readonly changed: () => void;
+  /** Writes what is not written yet. */
+  readonly flush: () => Promise<void>;
+};
+
+const debounceMs = 50;
+const nothing = async (): Promise<void> => undefined;
+
+/**
+ * The state of the emulator in one file: secrets in the clear, hence mode 0600, and replaced in one step so that a
+ * crash leaves the old or the new state. Vaults of the file that are not served this time stay in it.
+ *
+ * @param file `null`: memory only
+ */
+export function openDataFile(file: string | null, vaults: readonly Vault[]): DataFile {
+  if (file === null) return { load: nothing, changed: () => undefined, flush: nothing };
+  let saved: State['vaults'] = {};
+  let timer: NodeJS.Timeout | null = null;
+  let writing: Promise<void> = Promise.resolve();
+
+  const write = async (): Promise<void> => {
+    const current = Object.fromEntries(vaults.map((vault) => [vault.name, snapshotOf(vault)]));
+    await writeState(file, { format: 1, vaults: { ...saved, ...current } });
+  };
+  const enqueue = (): Promise<void> => {
+    timer = null;
+    // One write after the other; a failed one must not stop those behind it.
+    writing = writing.then(write).catch((error: unknown) => {
+      console.error(`key-vault: ${file} cannot be written`, error);
+    });
+    return writing;
+  };
+  return {
+    load: async () => {
+      saved = (await readState(file))?.vaults ?? {};
+      for (const vault of vaults) {
+        const snapshot = Object.hasOwn(saved, vault.name) ? saved[vault.name] : undefined;
+        if (snapshot !== undefined) loadInto(vault, snapshot);
+      }
+    },
+    changed: () => {
+      timer ??= setTimeout(() => void enqueue(), debounceMs);
+    },
+    flush: async () => {
+      if (timer !== null) {
+        clearTimeout(timer);
+        await enqueue();
+      }
+      await writing;
+    },
+  };
+}
+
+async function writeState(file: string, state: State): Promise<void> {
+  const temporary = `${file}.tmp`;
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(temporary, JSON.stringify(state), { mode: 0o600 });
+  // `mode` counts for new files only, and a crash may have left one.
+  await chmod(temporary, 0o600);
+  await rename(temporary, file);
+}
+
+async function readState(file: string): Promise<State | null> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    throw error;
+  }
+  try {
+    // Only this process writes the file; the format number guards against an older or newer one.
+    const state = JSON.parse(text) as State;
+    if (state.format === 1) return state;
+  } catch (cause) {
+    throw new Error(`${file} is no emulator state; move it away to start anew.`, { cause });
+  }
+  throw new Error(`${file} is of another version of the emulator; move it away to start anew.`);
+}

@@ -1,0 +1,102 @@
+import type { ObjectType } from './store.ts';
+
+// Every refusal of the data plane. Texts are the real service's where they are known; docs/emulator.md lists ours.
+
+/** A refusal as the wire shows it: `{"error":{"code","message","innererror"?:{"code"}}}` under `status`. */
+export class VaultError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly innerCode: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(
+    [status, code, innerCode]: readonly [number, string, string?],
+    message: string,
+    headers: Readonly<Record<string, string>> = {},
+  ) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.innerCode = innerCode ?? null;
+    this.headers = headers;
+  }
+
+  body(): unknown {
+    const inner = this.innerCode === null ? {} : { innererror: { code: this.innerCode } };
+    return { error: { code: this.code, message: this.message, ...inner } };
+  }
+}
+
+const helpLink = 'https://go.microsoft.com/fwlink/?linkid=2125182';
+
+const article: Readonly<Record<ObjectType, string>> = { Secret: 'A secret' };
+
+export const errors = {
+  missingToken: (challenge: string) =>
+    new VaultError(
+      [401, 'Unauthorized'],
+      'AKV10000: Request is missing a Bearer or PoP token.',
+      challenged(challenge),
+    ),
+  refusedToken: (challenge: string, message: string) =>
+    new VaultError([401, 'Unauthorized'], message, challenged(challenge)),
+  issuerUnreachable: () =>
+    new VaultError([503, 'ServiceUnavailable'], 'The key set of the token issuer does not answer.'),
+
+  badParameter: (message: string) => new VaultError([400, 'BadParameter'], message),
+  badProperty: (property: string) =>
+    new VaultError([400, 'BadParameter'], `Property ${property} has invalid value\r\n`),
+  missingApiVersion: () => new VaultError([400, 'BadParameter'], 'api-version must be specified'),
+  unknownApiVersion: (version: string, latest: string) =>
+    new VaultError(
+      [400, 'BadParameter'],
+      `The specified version (${version}) is not recognized. Consider using the latest supported version (${latest}).`,
+    ),
+  invalidName: (name: string) =>
+    new VaultError([400, 'BadParameter'], `The request URI contains an invalid name: ${name}`),
+  bodyTooLarge: (bytes: number) =>
+    new VaultError(
+      [413, 'RequestEntityTooLarge'],
+      `The request body is longer than ${bytes} bytes.`,
+    ),
+  malformedRequest: (status: number, message: string) =>
+    new VaultError([status, 'BadRequest'], message),
+
+  unknownPath: () => new VaultError([404, 'NotFound'], 'The requested resource was not found.'),
+  methodNotAllowed: (method: string) =>
+    new VaultError([405, 'MethodNotAllowed'], `HTTP ${method} not allowed`),
+
+  notFound: (type: ObjectType, nameOrId: string) =>
+    new VaultError(
+      [404, `${type}NotFound`],
+      `${article[type]} with (name/id) ${nameOrId} was not found in this key vault. If you recently deleted this ${type.toLowerCase()} you may be able to recover it using the correct recovery command. For help resolving this issue, please see ${helpLink}`,
+    ),
+  deletedNotFound: (type: ObjectType, name: string) =>
+    new VaultError([404, `${type}NotFound`], `Deleted ${type} not found: ${name}`),
+  disabled: (type: ObjectType, operation: string) =>
+    new VaultError(
+      [403, 'Forbidden', `${type}Disabled`],
+      `Operation ${operation} is not allowed on a disabled ${type.toLowerCase()}.`,
+    ),
+  deletedButRecoverable: (type: ObjectType, name: string) =>
+    new VaultError(
+      [409, 'Conflict', 'ObjectIsDeletedButRecoverable'],
+      `${type} ${name} is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the ${type.toLowerCase()} can only be recovered or purged.`,
+    ),
+  purgeProtected: (vault: string, location: string) =>
+    new VaultError(
+      [403, 'Forbidden'],
+      `Operation "purge" is not allowed because purge protection is enabled for this vault. Key Vault service will automatically purge it after the retention period has passed.\r\nVault: ${vault};location=${location}`,
+    ),
+  readOnly: (operation: string) =>
+    new VaultError(
+      [503, 'ServiceUnavailable'],
+      `Operation "${operation}" is unavailable: the service is currently in a read-only state.`,
+    ),
+  internal: () =>
+    new VaultError([500, 'InternalServerError'], 'The emulator failed; its output says why.'),
+};
+
+function challenged(challenge: string): Readonly<Record<string, string>> {
+  return { 'www-authenticate': challenge };
+}

@@ -1,0 +1,77 @@
+import type { EventSubject, VaultEventKind } from './events.ts';
+import { currentVersion, keyOf, type Version } from './store.ts';
+import { storeOf } from './vault.ts';
+
+export type NearExpiry = {
+  /** How long before `exp` the event is sent. */
+  readonly leadSeconds: number;
+  /** How long after the last change it is sent when `exp` is nearer than the lead already. */
+  readonly delaySeconds: number;
+};
+
+type Expiring = Omit<EventSubject, 'version'>;
+
+export type ExpiryWatch = {
+  /** Looks at the object anew; to be called after every change of it. */
+  readonly watch: (expiring: Expiring) => void;
+  readonly stop: () => void;
+};
+
+type Due = { readonly kind: VaultEventKind; readonly at: number };
+
+// What setTimeout can wait for: 24.8 days. Longer waits are taken in steps.
+const longestTimerMs = 2 ** 31 - 1;
+
+/**
+ * Announces that current versions come near their expiry and that they have expired, each once per version; disabled
+ * versions too, superseded ones no more.
+ *
+ * @param announce sends the event; the version is marked before
+ */
+export function watchExpiry(
+  now: () => number,
+  nearExpiry: NearExpiry,
+  announce: (kind: VaultEventKind, about: EventSubject) => void,
+): ExpiryWatch {
+  const timers = new Map<string, NodeJS.Timeout>();
+  const watch = (expiring: Expiring): void => {
+    const key = `${expiring.vault.name} ${expiring.type} ${keyOf(expiring.object.name)}`;
+    clearTimeout(timers.get(key));
+    timers.delete(key);
+    if (!isLive(expiring)) return;
+    const version = currentVersion(expiring.object);
+    let due = nextDue(version, nearExpiry);
+    while (due !== null && due.at <= now()) {
+      version.announced = [...(version.announced ?? []), due.kind];
+      announce(due.kind, { ...expiring, version });
+      due = nextDue(version, nearExpiry);
+    }
+    if (due === null) return;
+    const waitMs = Math.min(Math.ceil(due.at - now()), longestTimerMs);
+    timers.set(key, setTimeout(() => watch(expiring), Math.max(waitMs, 1)).unref());
+  };
+  return {
+    watch,
+    stop: () => {
+      for (const timer of timers.values()) clearTimeout(timer);
+      timers.clear();
+    },
+  };
+}
+
+/** What is to be announced next for a version, and when (milliseconds); `null` when nothing is left. */
+export function nextDue(version: Version, { leadSeconds, delaySeconds }: NearExpiry): Due | null {
+  if (version.exp === undefined) return null;
+  const announced = version.announced ?? [];
+  if (!announced.includes('near-expiry')) {
+    const wished = Math.max(version.exp - leadSeconds, version.updated + delaySeconds);
+    // Not after the end itself, however short the life.
+    return { kind: 'near-expiry', at: Math.min(wished, version.exp) * 1000 };
+  }
+  return announced.includes('expired') ? null : { kind: 'expired', at: version.exp * 1000 };
+}
+
+/** Deleted objects, and those purged and made anew, are no longer what their store holds. */
+function isLive({ vault, type, object }: Expiring): boolean {
+  return storeOf(vault, type).find(object.name) === object;
+}
