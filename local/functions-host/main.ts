@@ -1,0 +1,60 @@
+import { type Host, startHost } from './host.ts';
+import { createLog, describeError, type Log } from './log.ts';
+import { parseOptions } from './settings.ts';
+
+// Run as: node local/functions-host/main.ts --app DIR [--port 7071] …; flags in settings.ts.
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  const log = createLog({
+    quiet: options.quiet,
+    print: (line) => process.stdout.write(`${line}\n`),
+  });
+  let host: Host | null = null;
+  let isStopping = false;
+  const stop = (reason: string) => {
+    if (host === null) process.exit(0);
+    if (isStopping) return;
+    isStopping = true;
+    log.info(`stopping: ${reason}`);
+    host.stop().then(
+      () => process.exit(0),
+      (error: unknown) => die(log, 'stopping failed', error),
+    );
+  };
+  process.on('SIGTERM', () => stop('SIGTERM'));
+  let interrupts = 0;
+  process.on('SIGINT', () => {
+    interrupts += 1;
+    // Ctrl-C twice means now. A SIGTERM after Ctrl-C is only the parent doing its duty.
+    if (interrupts > 1) process.exit(130);
+    stop('SIGINT');
+  });
+  // The parent is gone or has let go: nobody else would stop this process.
+  process.on('disconnect', () => stop('the parent closed its channel'));
+  // When the parent is killed its pipes break before the channel says so; that is no crash.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+  // Only this event, not unhandledRejection: an app that listens to that one keeps the real worker
+  // alive, and without a listener Node turns a rejection into an uncaught exception.
+  process.on('uncaughtException', (error) => die(log, 'Worker uncaught exception', error));
+
+  host = await startHost(options, log);
+  for (const fn of host.functions) {
+    log.info(
+      `${fn.name}: ${fn.trigger} ${[...(fn.methods ?? []), fn.url ?? fn.schedule ?? fn.queueName].join(' ')}`,
+    );
+  }
+  const ready = { event: 'host.ready', url: host.url, pid: process.pid, functions: host.functions };
+  process.stdout.write(`${JSON.stringify(ready)}\n`);
+  process.send?.(ready);
+}
+
+function die(log: Log, what: string, error: unknown): never {
+  log.write({ level: 'critical', text: `${what}: ${describeError(error)}` });
+  process.exit(1);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`functions host: start failed: ${describeError(error)}\n`);
+  process.exit(1);
+});
