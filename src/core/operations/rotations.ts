@@ -1,0 +1,183 @@
+import { z } from 'zod';
+import { AppError } from '../errors.ts';
+import {
+  cancelRotation,
+  getRotation,
+  listRotations,
+  planRotation,
+  requestRotation,
+  resumeRotation,
+} from '../rotation/rotations.ts';
+import type { EngineServices } from '../rotation/services.ts';
+import { type CallContext, operation } from './operation.ts';
+
+export interface RotationServices {
+  readonly engine: EngineServices;
+}
+type Context = CallContext<RotationServices>;
+
+const ObjectPath = z.object({
+  vault: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be the alias of a vault'),
+  name: z.string().regex(/^[0-9a-zA-Z-]{1,127}$/, 'must be the name of a secret'),
+});
+const RotationPath = z.object({
+  id: z.string().regex(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/, 'must be the id of a rotation'),
+});
+
+const ObjectRef = z.strictObject({ vault: z.string(), type: z.string(), name: z.string() });
+const Rotation = z.strictObject({
+  id: z.string(),
+  object: ObjectRef,
+  state: z.string(),
+  ended: z.boolean(),
+  reason: z.string(),
+  requestedBy: z.string(),
+  policy: z.string().nullable(),
+  baseVersion: z.string().nullable(),
+  promotedVersion: z.string().nullable(),
+  login: z.string().nullable(),
+  retireAt: z.string().nullable(),
+  resumeAt: z.string().nullable(),
+  gapMs: z.number().nullable(),
+  interleaved: z.boolean(),
+  outcome: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
+  history: z.array(z.strictObject({ state: z.string(), at: z.string() })),
+});
+
+export const startRotation = operation({
+  id: 'start-rotation',
+  summary: 'Asks for a rotation of a secret now, due or not.',
+  method: 'POST',
+  route: 'vaults/{vault}/secrets/{name}/rotations',
+  allow: 'Keyturn.Rotations.Operate',
+  audit: 'durable',
+  auditSubject: ({ params }) => ({ object: `${params.vault}/secret/${params.name}` }),
+  params: ObjectPath,
+  returns: z.strictObject({ id: z.string() }),
+  status: 202,
+  errors: ['not_found', 'storage_unavailable'],
+  run: async ({ params }, { services, caller, correlationId }: Context) => {
+    const vaults = services.engine.vaults.all();
+    if (!vaults.some((vault) => vault.alias === params.vault && vault.purpose === 'main')) {
+      throw new AppError('not_found', { detail: `vault ${params.vault}` });
+    }
+    const ref = { ...params, type: 'secret' } as const;
+    const id = await requestRotation(services.engine, ref, {
+      reason: 'on-demand',
+      requestedBy: caller.subject,
+      correlationId,
+      expectedBaseVersion: null,
+    });
+    return { id };
+  },
+});
+
+export const plan = operation({
+  id: 'plan-rotation',
+  summary: 'Says what a rotation asked for now would do. Reads and logs in; changes nothing.',
+  method: 'POST',
+  route: 'vaults/{vault}/secrets/{name}/rotation-plan',
+  allow: 'Keyturn.Rotations.Operate',
+  audit: 'durable',
+  auditSubject: ({ params }) => ({ object: `${params.vault}/secret/${params.name}` }),
+  params: ObjectPath,
+  returns: z.strictObject({
+    object: ObjectRef,
+    decision: z.enum(['start', 'skip']),
+    reason: z.string().nullable(),
+    message: z.string(),
+    policy: z.string().nullable(),
+    target: z.string().nullable(),
+    handler: z.string().nullable(),
+    overlap: z.string().nullable(),
+    login: z.string().nullable(),
+    baseVersion: z.string().nullable(),
+    graceSeconds: z.number().nullable(),
+    steps: z.array(z.string()),
+  }),
+  errors: ['storage_unavailable', 'vault_unavailable', 'vault_throttled', 'vault_denied'],
+  run: async ({ params }, { services }: Context) => {
+    const found = await planRotation(services.engine, { ...params, type: 'secret' });
+    return { ...found, steps: [...found.steps] };
+  },
+});
+
+export const readRotation = operation({
+  id: 'get-rotation',
+  summary: 'One rotation: state, versions, what went wrong and what to do.',
+  method: 'GET',
+  route: 'rotations/{id}',
+  allow: 'Keyturn.Rotations.Read',
+  audit: 'none',
+  params: RotationPath,
+  returns: Rotation,
+  errors: ['not_found', 'storage_unavailable'],
+  run: async ({ params }, { services }: Context) =>
+    writable(await getRotation(services.engine, params.id)),
+});
+
+export const rotationList = operation({
+  id: 'list-rotations',
+  summary:
+    'Rotations, newest first, skipped ones included; of one object when vault and name are given.',
+  method: 'GET',
+  route: 'rotations',
+  allow: 'Keyturn.Rotations.Read',
+  audit: 'none',
+  query: z.object({
+    vault: ObjectPath.shape.vault.optional(),
+    name: ObjectPath.shape.name.optional(),
+    limit: z.coerce.number().int().min(1).max(100).default(25),
+    before: RotationPath.shape.id.optional(),
+  }),
+  returns: z.strictObject({ rotations: z.array(Rotation), before: z.string().nullable() }),
+  errors: ['invalid_input', 'storage_unavailable'],
+  run: async ({ query: { vault, name, limit, before } }, { services }: Context) => {
+    if ((vault === undefined) !== (name === undefined)) {
+      throw new AppError('invalid_input', { detail: 'query.vault and query.name go together' });
+    }
+    const object = vault && name ? ({ vault, type: 'secret', name } as const) : null;
+    const page = await listRotations(services.engine, {
+      ...(object ? { object } : {}),
+      limit,
+      before: before ?? null,
+    });
+    return { rotations: page.rotations.map(writable), before: page.before };
+  },
+});
+
+export const cancel = operation({
+  id: 'cancel-rotation',
+  summary: 'Stops a rotation whose new version is not in use yet, and undoes what it did.',
+  method: 'POST',
+  route: 'rotations/{id}/cancel',
+  allow: 'Keyturn.Rotations.Operate',
+  audit: 'durable',
+  auditSubject: ({ params }) => ({ rotationId: params.id }),
+  params: RotationPath,
+  returns: Rotation,
+  status: 202,
+  errors: ['not_found', 'not_cancellable', 'storage_unavailable'],
+  run: async ({ params }, { services, caller }: Context) =>
+    writable(await cancelRotation(services.engine, params.id, caller.subject)),
+});
+
+export const resume = operation({
+  id: 'resume-rotation',
+  summary: 'Lets a held rotation (QUARANTINED, REVOKE_FAILED) go on once its cause is mended.',
+  method: 'POST',
+  route: 'rotations/{id}/resume',
+  allow: 'Keyturn.Rotations.Operate',
+  audit: 'durable',
+  auditSubject: ({ params }) => ({ rotationId: params.id }),
+  params: RotationPath,
+  returns: Rotation,
+  status: 202,
+  errors: ['not_found', 'conflict', 'storage_unavailable'],
+  run: async ({ params }, { services, caller }: Context) =>
+    writable(await resumeRotation(services.engine, params.id, caller.subject)),
+});
+
+function writable(view: Awaited<ReturnType<typeof getRotation>>) {
+  return { ...view, history: [...view.history] };
+}
