@@ -1,0 +1,34 @@
+import type { Clock } from '../clock.ts';
+import type { Log } from '../log.ts';
+import { errorFields } from '../log.ts';
+import { choosePolicy, type Policy } from '../policies/policy.ts';
+import { isDue } from '../policies/schedule.ts';
+import type { ObjectRef, Vaults } from '../vault/ports.ts';
+
+/**
+ * Secrets of the main vaults that a policy lists and that expire within its lead time: one list
+ * call per 25 secrets and no value read. Heals whatever event was lost or never sent. A vault that
+ * does not answer is logged and passed over; the next scan sees it again.
+ */
+export async function* scanDue(services: {
+  readonly vaults: Vaults;
+  readonly policies: readonly Policy[];
+  readonly clock: Clock;
+  readonly log: Log;
+}): AsyncGenerator<ObjectRef> {
+  const { vaults, policies, clock, log } = services;
+  for (const vault of vaults.all().filter((one) => one.purpose === 'main')) {
+    try {
+      for await (const secret of vault.secrets.list()) {
+        const ref: ObjectRef = { vault: vault.alias, type: 'secret', name: secret.name };
+        const choice = choosePolicy(policies, ref, secret.tags);
+        if (!secret.enabled || secret.managed || choice.kind !== 'one' || choice.policy.paused) {
+          continue;
+        }
+        if (isDue(secret.expiresOn, choice.policy.schedule.leadTime, clock.now())) yield ref;
+      }
+    } catch (error) {
+      log.error('scan.vault_failed', { vault: vault.alias, ...errorFields(error) });
+    }
+  }
+}

@@ -1,0 +1,162 @@
+import { hasCode } from '../errors.ts';
+import { errorFields } from '../log.ts';
+import type { ObjectRef } from '../vault/ports.ts';
+import { newJournal, startOrSkip } from './claim.ts';
+import { isEnd, type Journal, moved } from './journal.ts';
+import { Lease, offerLease } from './lease.ts';
+import type { RotateMessage, RotationMessage } from './message.ts';
+import {
+  type HeldJournal,
+  putActive,
+  putJournal,
+  putRecord,
+  readJournal,
+  readRecord,
+  rowId,
+  shardOf,
+} from './records.ts';
+import { type EngineServices, leaseTools } from './services.ts';
+import { closeAudit, type Handled, isCancellable, work } from './work.ts';
+
+/**
+ * Works on the rotation of `message` until it ends, must wait, or is somebody else's. Safe to call
+ * any number of times, at once and in any order, with the same or different messages.
+ *
+ * @throws AppError `storage_unavailable`, `corrupt`: the message should be delivered again
+ */
+export async function handleRotation(
+  services: EngineServices,
+  message: RotationMessage,
+): Promise<Handled> {
+  const ref: ObjectRef = { vault: message.vault, type: message.type, name: message.name };
+  const found = await readJournal(services.store, shardOf(ref), message.requestId);
+  if (!found && message.kind !== 'rotate') return { kind: 'unknown' };
+  const held = found ?? (await request(services, message as RotateMessage));
+  if (isEnd(held.journal.state)) return atEnd(services, held, message);
+  if (await mustWait(services, held.journal)) {
+    return { kind: 'waiting', until: new Date(held.journal.resumeAt ?? 0) };
+  }
+  return held.journal.state === 'REQUESTED' ? start(services, held) : takeOver(services, held);
+}
+
+/** Ends the rotation of a message that could not be handled again and again; a human must look. */
+export async function quarantinePoisoned(
+  services: EngineServices,
+  message: RotationMessage,
+): Promise<Handled> {
+  const ref: ObjectRef = { vault: message.vault, type: message.type, name: message.name };
+  const held = await readJournal(services.store, shardOf(ref), message.requestId);
+  services.log.error('rotation.poisoned', { rotationId: message.requestId });
+  if (!held || isEnd(held.journal.state)) return { kind: 'unknown' };
+  const record = await readRecord(services.store, ref);
+  const outcome = {
+    code: 'poisoned',
+    message: 'its message failed again and again: read the log, then resume the rotation',
+  };
+  const ended = moved(held.journal, 'QUARANTINED', services.clock.now(), 'poisoned');
+  const journal: Journal = { ...ended, heldFrom: held.journal.state, outcome };
+  const [etag] = await services.store.transact(shardOf(ref), [
+    putJournal(journal, { etag: held.etag }),
+    putRecord(ref, record, { ...record.body, active: null, quarantined: journal.id }),
+  ]);
+  await closeAudit(services, { journal, etag: etag ?? '' });
+  return { kind: 'ended', state: 'QUARANTINED' };
+}
+
+/** The journal of a new request; a copy of the message that came first has written the same one. */
+async function request(services: EngineServices, message: RotateMessage): Promise<HeldJournal> {
+  const journal = newJournal(message, services.clock.now());
+  const shard = shardOf(journal.object);
+  try {
+    const writes = [putJournal(journal, 'absent'), putActive(journal)];
+    const [etag] = await services.store.transact(shard, writes);
+    return { journal, etag: etag ?? '' };
+  } catch (error) {
+    const first = hasCode(error, 'conflict')
+      ? await readJournal(services.store, shard, message.requestId)
+      : null;
+    if (first) return first;
+    throw error;
+  }
+}
+
+/** Whether its time has not come yet; a request to cancel does not wait for it. */
+async function mustWait({ store, clock }: EngineServices, journal: Journal): Promise<boolean> {
+  if (journal.resumeAt === null || new Date(journal.resumeAt) <= clock.now()) return false;
+  if (!isCancellable(journal.state)) return true;
+  return (await store.get(shardOf(journal.object), rowId.cancel(journal.id))) === null;
+}
+
+async function start(services: EngineServices, held: HeldJournal): Promise<Handled> {
+  const started = await startOrSkip(services, held);
+  switch (started.kind) {
+    case 'claimed':
+      return work(services, started);
+    case 'ended': {
+      const { id, state, outcome } = started.held.journal;
+      services.log.info('rotation.skipped', { rotationId: id, state, reason: outcome?.code });
+      await closeAudit(services, started.held);
+      return { kind: 'ended', state };
+    }
+    default:
+      return started;
+  }
+}
+
+/** Takes the lease that was freed or ran out. From then on whoever held it can write no more. */
+async function takeOver(services: EngineServices, held: HeldJournal): Promise<Handled> {
+  const { object } = held.journal;
+  const tools = leaseTools(services);
+  const at = services.clock.now();
+  const offer = await offerLease(tools, object);
+  if (offer.kind === 'held') return { kind: 'yielded' };
+  const journal = { ...held.journal, epoch: offer.epoch, resumeAt: null };
+  try {
+    const writes = [putJournal(journal, { etag: held.etag }), offer.write];
+    const [etag, leaseEtag] = await services.store.transact(shardOf(object), writes);
+    const lease = new Lease(tools, object, { epoch: offer.epoch, etag: leaseEtag ?? '', at });
+    return await work(services, { journal, etag: etag ?? '', lease });
+  } catch (error) {
+    if (!hasCode(error, 'conflict')) throw error;
+    services.log.info('rotation.yielded', { rotationId: journal.id, ...errorFields(error) });
+    return { kind: 'yielded' };
+  }
+}
+
+/** Nothing is left to do but what a crash kept from the audit log, unless an operator reopens it. */
+async function atEnd(
+  services: EngineServices,
+  held: HeldJournal,
+  message: RotationMessage,
+): Promise<Handled> {
+  const { journal } = held;
+  if (journal.unaudited.length > 0) await closeAudit(services, held);
+  else if (message.kind === 'resume' && message.reopen && journal.heldFrom !== null) {
+    return reopen(services, held, journal.heldFrom);
+  }
+  return { kind: 'ended', state: journal.state };
+}
+
+async function reopen(
+  services: EngineServices,
+  held: HeldJournal,
+  to: Journal['state'],
+): Promise<Handled> {
+  const { object } = held.journal;
+  const record = await readRecord(services.store, object);
+  const isLast = record.body.last === null || record.body.last.rotationId === held.journal.id;
+  if (record.body.active !== null || !isLast) {
+    return { kind: 'ended', state: held.journal.state };
+  }
+  const journal: Journal = {
+    ...moved(held.journal, to, services.clock.now(), 'reopened'),
+    heldFrom: null,
+  };
+  const [etag] = await services.store.transact(shardOf(object), [
+    putJournal(journal, { etag: held.etag }),
+    putRecord(object, record, { ...record.body, active: journal.id, quarantined: null }),
+    putActive(journal),
+  ]);
+  const again = { journal, etag: etag ?? '' };
+  return journal.state === 'REQUESTED' ? start(services, again) : takeOver(services, again);
+}

@@ -1,0 +1,256 @@
+import { randomBytes } from 'node:crypto';
+import type { Client, ClientConfig } from 'pg';
+import { z } from 'zod';
+import { AppError } from '../../errors.ts';
+import { SecretString } from '../../secret-string.ts';
+import { defineHandler, type Fence, type HandlerContext } from '../handler.ts';
+import type { Credential } from '../value.ts';
+import { scramVerifier } from './scram.ts';
+
+const connectTimeoutMs = 5000;
+const queryTimeoutMs = 5000;
+const lockTimeoutMs = 500;
+/** Raised by our own statement when it reaches the server after the lease has ended. */
+const lateState = 'KT001';
+
+const Login = z.string().min(1).max(63, 'PostgreSQL cuts names at 63 bytes');
+const Host = z.string().regex(/^[a-zA-Z0-9.:-]{1,253}$/, 'write a host name or an address');
+
+const Settings = z
+  .strictObject({
+    host: Host,
+    port: z.int().min(1).max(65535).default(5432),
+    database: Login.default('postgres'),
+    tls: z.discriminatedUnion('mode', [
+      z.strictObject({ mode: z.literal('verify'), ca: z.string().optional() }),
+      z.strictObject({ mode: z.literal('off') }),
+    ]),
+    logins: z.discriminatedUnion('overlap', [
+      z.strictObject({ overlap: z.literal('none'), login: Login }),
+      z.strictObject({
+        overlap: z.literal('users'),
+        logins: z.tuple([Login, Login]).refine(([a, b]) => a !== b, 'name two different logins'),
+      }),
+    ]),
+    /** Whether retiring a login ends its open sessions too; they outlive a password change. */
+    endSessions: z.boolean().default(false),
+  })
+  .refine(({ tls, host }) => tls.mode === 'verify' || isLoopback(host), {
+    path: ['tls', 'mode'],
+    message: 'off is for loopback hosts only; use verify',
+  });
+type Settings = z.output<typeof Settings>;
+
+/** PostgreSQL 10 or newer, through an admin who may alter the logins. Never sends a clear password. */
+export const postgresql = defineHandler<Settings>({
+  id: 'postgresql',
+  credentialClass: 'chosen',
+  targetSettings: Settings,
+
+  check(policy, target) {
+    const settings = Settings.parse(target?.settings);
+    const faults: string[] = [];
+    if (!target?.admin) faults.push('target: its admin secret is missing');
+    const named =
+      policy.value.shape === 'json' &&
+      Object.values(policy.value.template).includes('{{username}}');
+    if (settings.logins.overlap === 'users' && !named) {
+      faults.push('value: alternating logins need a JSON template with "{{username}}"');
+    }
+    return faults;
+  },
+
+  overlap: (settings) => settings.logins.overlap,
+
+  resources: (settings) =>
+    loginsOf(settings).map(
+      (login) => `postgresql/${settings.host.toLowerCase()}/${settings.port}/${login}`,
+    ),
+
+  nextLogin({ logins }, current) {
+    if (logins.overlap === 'none') return logins.login;
+    const [first, second] = logins.logins;
+    if (current !== first && current !== second) {
+      throw new AppError('target_refused', {
+        detail: `the stored user name is neither ${first} nor ${second}: correct the secret or the target document`,
+      });
+    }
+    return current === first ? second : first;
+  },
+
+  async preflight(context, login) {
+    await asAdmin(context, async (client) => {
+      const found = await client.query(
+        `SELECT r.rolcanlogin AS can_login, a.rolsuper OR a.rolcreaterole AS may_alter
+           FROM pg_roles a LEFT JOIN pg_roles r ON r.rolname = $1 WHERE a.rolname = current_user`,
+        [login],
+      );
+      const row = found.rows[0];
+      if (row?.can_login !== true) throw refused(`role ${login} is missing or may not log in`);
+      if (row.may_alter !== true) throw refused('the admin may not alter roles (needs CREATEROLE)');
+    });
+  },
+
+  apply: (context, candidate, fence) => setPassword(context, { ...candidate, fence }),
+
+  restore: (context, base, fence) => setPassword(context, { ...base, fence }),
+
+  async verify({ settings }, credential) {
+    const username = loginOf(settings, credential.username);
+    try {
+      const run = async (client: Client) => void (await client.query('SELECT 1'));
+      await connected(settings, { username, password: credential.password }, run);
+      return true;
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'credential_rejected') return false;
+      throw error;
+    }
+  },
+
+  async retire(context, login, fence) {
+    // Nobody keeps this value: from here on the login accepts nothing anyone knows.
+    const password = new SecretString(randomBytes(32).toString('base64url'));
+    await setPassword(context, { username: login, password, fence });
+    if (!context.settings.endSessions) return;
+    await asAdmin(context, async (client) => {
+      await client.query(
+        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1',
+        [login],
+      );
+    });
+  },
+});
+
+function loginsOf({ logins }: Settings): readonly string[] {
+  return logins.overlap === 'none' ? [logins.login] : logins.logins;
+}
+
+function loginOf(settings: Settings, username: string | null): string {
+  const [only] = loginsOf(settings);
+  const login = settings.logins.overlap === 'none' ? only : username;
+  if (!login || !loginsOf(settings).includes(login)) {
+    throw refused(`${username} is not a login of this target`);
+  }
+  return login;
+}
+
+async function setPassword(
+  context: HandlerContext<Settings>,
+  change: Credential & { readonly fence: Fence },
+): Promise<void> {
+  const login = loginOf(context.settings, change.username);
+  const verifier = await scramVerifier(change.password);
+  await asAdmin(context, async (client) => {
+    const clock = await client.query('SELECT extract(epoch FROM clock_timestamp())::float8 AS now');
+    // The server itself refuses the change once our lease may have passed to someone else, however
+    // long this process is frozen or these bytes are under way.
+    const milliseconds = await change.fence.hold();
+    const deadline = Number(clock.rows[0]?.now) + (milliseconds - lockTimeoutMs) / 1000;
+    change.fence.guard();
+    await client.query(alterRole(login, verifier, deadline));
+  });
+}
+
+/** One statement: a check of the server's clock and the change. The tag cannot occur in the text. */
+function alterRole(login: string, verifier: string, deadline: number): string {
+  const tag = `$k${randomBytes(8).toString('hex')}$`;
+  return `DO ${tag} BEGIN
+IF clock_timestamp() > to_timestamp(${deadline.toFixed(3)}) THEN
+  RAISE EXCEPTION 'the deadline of this change has passed' USING ERRCODE = '${lateState}';
+END IF;
+ALTER ROLE ${quoteIdentifier(login)} PASSWORD ${quoteLiteral(verifier)};
+END ${tag}`;
+}
+
+function quoteIdentifier(name: string): string {
+  if (name.includes('\0')) throw refused('a role name cannot hold a zero byte');
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+function quoteLiteral(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+async function asAdmin(
+  context: HandlerContext<Settings>,
+  run: (client: Client) => Promise<void>,
+): Promise<void> {
+  const admin = await context.admin();
+  try {
+    await connected(context.settings, { ...admin, username: admin.username ?? '' }, run);
+  } catch (cause) {
+    if (!(cause instanceof AppError) || cause.code !== 'credential_rejected') throw cause;
+    throw new AppError('target_refused', {
+      detail: 'the target does not accept its admin credential: correct the admin secret',
+      cause,
+    });
+  }
+}
+
+async function connected(
+  settings: Settings,
+  login: { readonly username: string; readonly password: SecretString },
+  run: (client: Client) => Promise<void>,
+): Promise<void> {
+  const { default: pg } = await import('pg');
+  const client = new pg.Client(clientConfig(settings, login));
+  // A connection that dies between two queries tells so here; the next query fails with it.
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    await run(client);
+  } catch (error) {
+    throw mapError(error, `${settings.host}:${settings.port} as ${login.username}`);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+function clientConfig(
+  settings: Settings,
+  login: { readonly username: string; readonly password: SecretString },
+): ClientConfig {
+  return {
+    host: settings.host,
+    port: settings.port,
+    database: settings.database,
+    user: login.username,
+    password: login.password.expose(),
+    application_name: 'keyturn',
+    connectionTimeoutMillis: connectTimeoutMs,
+    query_timeout: queryTimeoutMs,
+    statement_timeout: queryTimeoutMs,
+    lock_timeout: lockTimeoutMs,
+    ssl: settings.tls.mode === 'off' ? false : tlsOptions(settings.tls.ca),
+  };
+}
+
+function tlsOptions(ca: string | undefined): { rejectUnauthorized: true; ca?: string } {
+  return ca === undefined ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca };
+}
+
+/** SQLSTATE classes that a repeat cannot cure: bad data, missing object, privilege, unsupported. */
+const hopeless = /^(0A|22|23|28|42|55)/;
+
+function mapError(error: unknown, where: string): AppError {
+  if (error instanceof AppError) return error;
+  const state = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const detail = `PostgreSQL ${where}${state === '' ? '' : ` (${state})`}`;
+  if (state === lateState) return new AppError('lease_lost', { detail, cause: error });
+  if (state === '28P01' || state === '28000') {
+    return new AppError('credential_rejected', { detail, cause: error });
+  }
+  // 55P03 is a lock that was not free in time; the rest of class 55 is about states of objects.
+  if (hopeless.test(state) && state !== '55P03') {
+    return new AppError('target_refused', { detail, cause: error });
+  }
+  return new AppError('target_unreachable', { detail, cause: error });
+}
+
+function refused(detail: string): AppError {
+  return new AppError('target_refused', { detail });
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}

@@ -1,0 +1,70 @@
+import { parseKeyVaultEvent } from '../events/key-vault-event.ts';
+import type { ObjectRef } from '../vault/ports.ts';
+import { readRecord } from './records.ts';
+import { requestRotation } from './rotations.ts';
+import type { EngineServices } from './services.ts';
+import { ulid } from './ulid.ts';
+
+export type Taken =
+  | { readonly kind: 'requested'; readonly rotationId: string }
+  | { readonly kind: 'skipped'; readonly reason: 'malformed' | 'foreign_vault' | 'no_action' };
+
+/**
+ * An event from outside becomes a message, or an audited skip. What is not ours is never an error:
+ * the sender would deliver it for a day.
+ * @throws AppError `storage_unavailable` only, so that the event is delivered again
+ */
+export async function takeEvent(services: EngineServices, input: unknown): Promise<Taken> {
+  const parsed = parseKeyVaultEvent(input);
+  if (parsed.kind === 'invalid') {
+    const faults = parsed.faults.join('; ').slice(0, 500);
+    services.log.warn('event.refused', { faults });
+    await record(services, { action: 'event.refused', detail: { faults } });
+    return { kind: 'skipped', reason: 'malformed' };
+  }
+  const { event } = parsed;
+  const about = { fact: event.fact, version: event.version, eventId: event.id.slice(0, 100) };
+  const vault = services.vaults.all().find((one) => sameOrigin(one.url, event.vaultUrl));
+  if (vault?.purpose !== 'main') {
+    const detail = { ...about, vaultUrl: event.vaultUrl };
+    services.log.warn('event.foreign', detail);
+    await record(services, { action: 'event.skipped', detail });
+    return { kind: 'skipped', reason: 'foreign_vault' };
+  }
+  if (event.fact === 'new-version') return { kind: 'skipped', reason: 'no_action' };
+  const ref = { vault: vault.alias, type: event.type, name: event.name };
+  const rotationId = await requestRotation(services, ref, {
+    reason: event.fact,
+    requestedBy: 'event-grid',
+    correlationId: event.id.slice(0, 128),
+    expectedBaseVersion: event.version,
+  });
+  return { kind: 'requested', rotationId };
+}
+
+/** Asks for what a scan found due, unless the object is busy, held or resting already. */
+export async function takeDue(services: EngineServices, ref: ObjectRef): Promise<string | null> {
+  const { body } = await readRecord(services.store, ref);
+  const now = services.clock.now();
+  const isResting = body.circuitOpenUntil !== null && new Date(body.circuitOpenUntil) > now;
+  if (body.active !== null || body.quarantined !== null || isResting) return null;
+  return requestRotation(services, ref, {
+    reason: 'scan',
+    requestedBy: 'scan',
+    correlationId: `scan-${now.toISOString()}`,
+    expectedBaseVersion: null,
+  });
+}
+
+function sameOrigin(a: string, b: string): boolean {
+  return new URL(a).origin.toLowerCase() === new URL(b).origin.toLowerCase();
+}
+
+async function record(
+  { audit, clock }: EngineServices,
+  entry: { readonly action: string; readonly detail: Readonly<Record<string, string>> },
+): Promise<void> {
+  const now = clock.now();
+  const id = `event.${ulid(now)}`;
+  await audit.append([{ id, at: now, actor: 'event-grid', outcome: 'skipped', ...entry }]);
+}

@@ -1,0 +1,45 @@
+import { z } from 'zod';
+import { AppError } from '../errors.ts';
+import type { JsonObject } from '../storage/ports.ts';
+import { ulidPattern } from './ulid.ts';
+
+const base = {
+  requestId: z.string().regex(ulidPattern),
+  vault: z.string().min(1),
+  type: z.enum(['secret', 'key', 'certificate']),
+  name: z.string().min(1).max(127),
+  requestedBy: z.string().min(1).max(256),
+  correlationId: z.string().min(1).max(128),
+};
+
+/** What the `rotations` queue carries. For `resume`, `requestId` is the rotation to go on with. */
+export const RotationMessage = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('rotate'),
+    ...base,
+    reason: z.enum(['near-expiry', 'expired', 'scan', 'on-demand']),
+    /** The version the trigger spoke of; a newer latest makes the request superseded. */
+    expectedBaseVersion: z.string().nullable(),
+  }),
+  z.strictObject({
+    kind: z.literal('resume'),
+    ...base,
+    /** An operator's word that a held rotation (QUARANTINED, REVOKE_FAILED) is to go on. */
+    reopen: z.boolean().default(false),
+  }),
+]);
+export type RotationMessage = z.output<typeof RotationMessage>;
+export type RotateMessage = Extract<RotationMessage, { kind: 'rotate' }>;
+
+/** @throws AppError `invalid_input` listing every fault */
+export function parseRotationMessage(input: unknown): RotationMessage {
+  const parsed = RotationMessage.safeParse(input);
+  if (parsed.success) return parsed.data;
+  const faults = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  throw new AppError('invalid_input', { detail: `rotation message: ${faults.join('; ')}` });
+}
+
+/** The message as a queue carries it. */
+export function toQueue(message: RotationMessage): JsonObject {
+  return { ...message };
+}

@@ -1,0 +1,64 @@
+import { z } from 'zod';
+import { AppError, hasCode } from '../errors.ts';
+import type { DocumentStore } from '../storage/ports.ts';
+import { isEnd } from './journal.ts';
+import { readJournal } from './records.ts';
+
+const partition = 'reservations';
+const Reservation = z.strictObject({ rotationId: z.string(), shard: z.string() });
+export type Reservation = z.output<typeof Reservation>;
+
+/**
+ * Claims every resource for one rotation, in sorted order; what it holds already stays its own.
+ * A claim of a rotation that has ended is dead and is taken over.
+ *
+ * @throws AppError `target_in_grace` (retryable) when another rotation still holds one
+ */
+export async function reserve(
+  store: DocumentStore,
+  resources: readonly string[],
+  claim: Reservation,
+): Promise<void> {
+  for (const resource of [...resources].sort()) await reserveOne(store, resource, claim);
+}
+
+/** Gives back what `rotationId` holds of `resources`. */
+export async function unreserve(
+  store: DocumentStore,
+  resources: readonly string[],
+  rotationId: string,
+): Promise<void> {
+  for (const resource of resources) {
+    const found = await store.get(partition, resource);
+    if (found?.body['rotationId'] !== rotationId) continue;
+    await store.delete(partition, resource, { etag: found.etag });
+  }
+}
+
+async function reserveOne(
+  store: DocumentStore,
+  resource: string,
+  claim: Reservation,
+): Promise<void> {
+  const found = await store.get(partition, resource);
+  if (found) {
+    const other = Reservation.parse(found.body);
+    if (other.rotationId === claim.rotationId) return;
+    if (!(await hasEnded(store, other))) throw inGrace(resource, other.rotationId);
+  }
+  try {
+    await store.put(partition, resource, claim, found ? { etag: found.etag } : 'absent');
+  } catch (cause) {
+    if (hasCode(cause, 'conflict')) throw inGrace(resource, 'another rotation', cause);
+    throw cause;
+  }
+}
+
+async function hasEnded(store: DocumentStore, other: Reservation): Promise<boolean> {
+  const held = await readJournal(store, other.shard, other.rotationId);
+  return held === null || isEnd(held.journal.state);
+}
+
+function inGrace(resource: string, holder: string, cause?: unknown): AppError {
+  return new AppError('target_in_grace', { detail: `${resource} is held by ${holder}`, cause });
+}

@@ -1,0 +1,218 @@
+import { AppError, hasCode } from '../errors.ts';
+import { type ObjectRef, objectId } from '../vault/ports.ts';
+import { survey } from './claim.ts';
+import { settingsOf } from './handler.ts';
+import { isEnd, type Journal, type State } from './journal.ts';
+import { type RotateMessage, toQueue } from './message.ts';
+import { findJournal, heldJournal, journalPrefix, rowId, shardOf, shards } from './records.ts';
+import type { EngineServices } from './services.ts';
+import { ulid, ulidPattern } from './ulid.ts';
+import { parseValue } from './value.ts';
+import { isCancellable, readAdmin, resumeMessage } from './work.ts';
+
+/** A rotation as people see it. */
+export interface RotationView {
+  readonly id: string;
+  readonly object: ObjectRef;
+  readonly state: State;
+  readonly ended: boolean;
+  readonly reason: string;
+  readonly requestedBy: string;
+  readonly policy: string | null;
+  readonly baseVersion: string | null;
+  readonly promotedVersion: string | null;
+  readonly login: string | null;
+  readonly retireAt: string | null;
+  readonly resumeAt: string | null;
+  readonly gapMs: number | null;
+  readonly interleaved: boolean;
+  readonly outcome: { readonly code: string; readonly message: string } | null;
+  readonly history: readonly { readonly state: State; readonly at: string }[];
+}
+
+/** Asks for a rotation: one message, nothing else. @returns the rotation's id */
+export async function requestRotation(
+  services: EngineServices,
+  ref: ObjectRef,
+  asked: Pick<RotateMessage, 'reason' | 'requestedBy' | 'correlationId' | 'expectedBaseVersion'>,
+): Promise<string> {
+  const requestId = ulid(services.clock.now());
+  await services.rotations.send(toQueue({ kind: 'rotate', requestId, ...ref, ...asked }));
+  services.log.info('rotation.requested', {
+    rotationId: requestId,
+    object: objectId(ref),
+    reason: asked.reason,
+  });
+  return requestId;
+}
+
+/** @throws AppError `not_found` */
+export async function getRotation(services: EngineServices, id: string): Promise<RotationView> {
+  return viewOf(await mustFind(services, id));
+}
+
+/** Newest first over all objects, or of one; `cursor` goes on where a page ended. */
+export async function listRotations(
+  services: EngineServices,
+  query: { readonly object?: ObjectRef; readonly limit: number; readonly before?: string | null },
+): Promise<{ readonly rotations: readonly RotationView[]; readonly before: string | null }> {
+  const where = query.object ? [shardOf(query.object)] : shards;
+  const found = await Promise.all(where.map((shard) => journalsOf(services, shard)));
+  const before = query.before ?? null;
+  const wanted = found
+    .flat()
+    .filter((journal) => !query.object || isSame(journal.object, query.object))
+    .filter((journal) => before === null || journal.id < before)
+    .sort((a, b) => (a.id < b.id ? 1 : -1));
+  const page = wanted.slice(0, query.limit);
+  const last = wanted.length > page.length ? (page.at(-1)?.id ?? null) : null;
+  return { rotations: page.map(viewOf), before: last };
+}
+
+/**
+ * Asks a rotation to stop. It does at its next step, if its new version is not in use by then.
+ * @throws AppError `not_found`, `not_cancellable`
+ */
+export async function cancelRotation(
+  services: EngineServices,
+  id: string,
+  requestedBy: string,
+): Promise<RotationView> {
+  const journal = await mustFind(services, id);
+  if (!isCancellable(journal.state)) {
+    throw new AppError('not_cancellable', { detail: `${id} is ${journal.state}` });
+  }
+  const body = { requestedBy, at: services.clock.now().toISOString() };
+  await services.store.put(shardOf(journal.object), rowId.cancel(id), body, 'any');
+  await services.rotations.send(resumeMessage(journal, { requestedBy, reopen: false }));
+  return viewOf(journal);
+}
+
+/** Lets a held rotation go on from where it was held. @throws AppError `not_found`, `conflict` */
+export async function resumeRotation(
+  services: EngineServices,
+  id: string,
+  requestedBy: string,
+): Promise<RotationView> {
+  const journal = await mustFind(services, id);
+  if (journal.heldFrom === null) {
+    throw new AppError('conflict', { detail: `${id} is ${journal.state}, which is not held` });
+  }
+  await services.rotations.send(resumeMessage(journal, { requestedBy, reopen: true }));
+  return viewOf(journal);
+}
+
+export interface Plan {
+  readonly object: ObjectRef;
+  readonly decision: 'start' | 'skip';
+  readonly reason: string | null;
+  readonly message: string;
+  readonly policy: string | null;
+  readonly target: string | null;
+  readonly handler: string | null;
+  readonly overlap: string | null;
+  readonly login: string | null;
+  readonly baseVersion: string | null;
+  readonly graceSeconds: number | null;
+  readonly steps: readonly string[];
+}
+
+/** What a rotation asked for now would do, found out by reading and logging in only; changes nothing. */
+export async function planRotation(services: EngineServices, ref: ObjectRef): Promise<Plan> {
+  const request = { object: ref, expectedBaseVersion: null, reason: 'on-demand' };
+  const { decision, policy, target, latest } = await survey(services, request);
+  const handler = policy ? services.handlers.get(policy.handler) : undefined;
+  const base = {
+    object: ref,
+    decision: decision.kind,
+    reason: decision.kind === 'skip' ? decision.reason : null,
+    message: decision.kind === 'skip' ? decision.message : 'the rotation would start',
+    policy: policy?.id ?? null,
+    target: target?.id ?? null,
+    handler: handler?.id ?? null,
+    overlap: null,
+    login: null,
+    baseVersion: latest?.version ?? null,
+    graceSeconds: policy?.grace ?? null,
+    steps: [],
+  };
+  if (decision.kind === 'skip' || !policy || !handler) return base;
+  const settings = settingsOf(handler, target);
+  const overlap = handler.overlap(settings);
+  try {
+    const login = target
+      ? await rehearse(services, ref, { policy, target, handler, settings })
+      : null;
+    return { ...base, overlap, login, steps: stepsOf(overlap) };
+  } catch (error) {
+    if (
+      !hasCode(error, 'target_refused', 'target_unreachable', 'bad_configuration', 'invalid_input')
+    ) {
+      throw error;
+    }
+    return { ...base, overlap, decision: 'skip', reason: error.code, message: error.detail };
+  }
+}
+
+type Survey = Awaited<ReturnType<typeof survey>>;
+
+async function rehearse(
+  services: EngineServices,
+  ref: ObjectRef,
+  by: {
+    readonly policy: NonNullable<Survey['policy']>;
+    readonly target: NonNullable<Survey['target']>;
+    readonly handler: NonNullable<ReturnType<EngineServices['handlers']['get']>>;
+    readonly settings: unknown;
+  },
+): Promise<string | null> {
+  const { policy, target, handler, settings } = by;
+  const stored = await services.vaults.get(ref.vault).secrets.get(ref.name);
+  const current = parseValue(policy.value, stored.value);
+  const login = handler.nextLogin(settings, current.username);
+  const context = { settings, admin: () => readAdmin(services, target.admin) };
+  await handler.preflight(context, login);
+  if (await handler.verify(context, current)) return login;
+  throw new AppError('target_refused', {
+    detail: 'the target does not accept the stored credential',
+  });
+}
+
+function stepsOf(overlap: string): readonly string[] {
+  const common = ['stage a candidate', 'set it at the target', 'log in with it', 'promote it'];
+  const tell = [...common, 'tell the consumers'];
+  return overlap === 'none' ? tell : [...tell, 'wait for the grace period', 'retire the old login'];
+}
+
+async function mustFind(services: EngineServices, id: string): Promise<Journal> {
+  const held = ulidPattern.test(id) ? await findJournal(services.store, id) : null;
+  if (held) return held.journal;
+  throw new AppError('not_found', { detail: `rotation ${id}` });
+}
+
+async function journalsOf(services: EngineServices, shard: string): Promise<Journal[]> {
+  const journals: Journal[] = [];
+  let cursor: string | null = null;
+  do {
+    const page = await services.store.list(shard, { prefix: journalPrefix, cursor });
+    journals.push(...page.documents.map((document) => heldJournal(document).journal));
+    cursor = page.cursor;
+  } while (cursor !== null);
+  return journals;
+}
+
+function isSame(a: ObjectRef, b: ObjectRef): boolean {
+  return objectId(a).toLowerCase() === objectId(b).toLowerCase();
+}
+
+function viewOf(journal: Journal): RotationView {
+  const { id, object, state, reason, requestedBy, baseVersion, promotedVersion, login } = journal;
+  const { retireAt, resumeAt, gapMs, interleaved, history } = journal;
+  return {
+    ...{ id, object, state, reason, requestedBy, baseVersion, promotedVersion, login },
+    ...{ retireAt, resumeAt, gapMs, interleaved, history },
+    ended: isEnd(state),
+    policy: journal.policy?.id ?? null,
+    outcome: journal.outcome ?? journal.lastError,
+  };
+}

@@ -1,0 +1,76 @@
+import { activeDeliveryPrefix, deliveryDueAt } from '../consumers/outbox.ts';
+import { errorFields } from '../log.ts';
+import type { DocumentStore, StoredDocument } from '../storage/ports.ts';
+import { activeRotationPrefix, readJournal, rowId, shards } from './records.ts';
+import type { EngineServices } from './services.ts';
+import { resumeMessage } from './work.ts';
+
+export interface Swept {
+  readonly resumed: number;
+  readonly notified: number;
+}
+
+/**
+ * Sends a message for every rotation and every notification that is due or was left unfinished,
+ * from the `active:` rows alone. Whatever a crash, a lost message or a wait left behind is found here.
+ */
+export async function sweep(services: EngineServices): Promise<Swept> {
+  const counts = { resumed: 0, notified: 0 };
+  for (const shard of shards) {
+    for await (const row of listAll(services.store, shard, activeRotationPrefix)) {
+      if (await resumeIfDue(services, shard, row)) counts.resumed++;
+    }
+    for await (const row of listAll(services.store, shard, activeDeliveryPrefix)) {
+      if (deliveryDueAt(row) > services.clock.now()) continue;
+      await services.notifications.send({ partition: shard, id: row.id });
+      counts.notified++;
+    }
+  }
+  if (counts.resumed + counts.notified > 0) services.log.info('sweep.finished', { ...counts });
+  return counts;
+}
+
+/** Every document of a partition whose id starts with `prefix`. */
+export async function* listAll(
+  store: DocumentStore,
+  partition: string,
+  prefix: string,
+): AsyncGenerator<StoredDocument> {
+  let cursor: string | null = null;
+  do {
+    const page = await store.list(partition, { prefix, cursor });
+    yield* page.documents;
+    cursor = page.cursor;
+  } while (cursor !== null);
+}
+
+async function resumeIfDue(
+  services: EngineServices,
+  shard: string,
+  row: StoredDocument,
+): Promise<boolean> {
+  const id = row.id.slice(activeRotationPrefix.length);
+  try {
+    const held = await readJournal(services.store, shard, id);
+    if (!held) return false;
+    const { journal } = held;
+    const now = services.clock.now();
+    const isWaiting = journal.resumeAt !== null && new Date(journal.resumeAt) > now;
+    if (isWaiting || (await isLeased(services, shard, rowId.lease(journal.object)))) return false;
+    await services.rotations.send(resumeMessage(journal));
+    return true;
+  } catch (error) {
+    // One damaged row must not keep the sweep from the others.
+    services.log.error('sweep.row_failed', { rotationId: id, ...errorFields(error) });
+    return false;
+  }
+}
+
+async function isLeased(
+  { store, clock }: EngineServices,
+  shard: string,
+  id: string,
+): Promise<boolean> {
+  const lease = await store.get(shard, id);
+  return lease !== null && new Date(String(lease.body['expiresAt'])) > clock.now();
+}
