@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { close, listen } from '../loopback-http.ts';
 
 export interface WebhookReceiver {
   readonly host: string;
@@ -27,16 +27,12 @@ export async function startWebhook(options: {
     options.onTold({ valid, version });
     response.writeHead(valid ? 204 : 401).end();
   });
-  server.listen(options.port, '127.0.0.1');
-  await once(server, 'listening');
+  await listen(server, options.port, 'web hook of the demo');
   const host = `127.0.0.1:${options.port}`;
   return {
     host,
     url: `http://${host}/rotated`,
-    stop: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
+    stop: () => close(server),
   };
 }
 

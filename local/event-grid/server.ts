@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { close, listen } from '../loopback-http.ts';
 
 export interface TopicServer {
   readonly url: string;
@@ -18,20 +18,8 @@ export async function startTopicServer(port: number, accept: Accept): Promise<To
       answer(response, 500, String(error));
     });
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, '127.0.0.1', resolve);
-  });
-  // listen() on TCP always yields an AddressInfo.
-  const { port: bound } = server.address() as AddressInfo;
-  return {
-    url: `http://127.0.0.1:${bound}`,
-    async close() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
-      await closed;
-    },
-  };
+  const bound = await listen(server, port, 'Event Grid');
+  return { url: `http://127.0.0.1:${bound}`, close: () => close(server) };
 }
 
 async function publish(

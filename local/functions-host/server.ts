@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { listen } from '../loopback-http.ts';
 import { describeError, type Log } from './log.ts';
 
 /** A request as the host's parts see it: header names in lower case, repeats joined with a comma. */
@@ -57,9 +57,7 @@ export async function startServer(port: number, log: Log): Promise<HttpServer> {
   });
   // The platform cuts HTTP calls after 230 s; until then a silent handler is the app's affair.
   server.requestTimeout = 0;
-  await listen(server, port);
-  // listen() on TCP always yields an AddressInfo.
-  const { port: bound } = server.address() as AddressInfo;
+  const bound = await listen(server, port, 'functions host');
   return {
     url: `http://127.0.0.1:${bound}`,
     serve(next, nextRules) {
@@ -75,15 +73,6 @@ export async function startServer(port: number, log: Log): Promise<HttpServer> {
     },
     kill: () => server.closeAllConnections(),
   };
-}
-
-function listen(server: Server, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(new Error(`cannot listen on 127.0.0.1:${port}`, { cause })),
-    );
-    server.listen(port, '127.0.0.1', resolve);
-  });
 }
 
 async function answer(

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { z } from 'zod';
+import { close, isLoopbackHost, listen, readJson } from '../loopback-http.ts';
 import { loadSigningKey, type SigningKey } from './signing-key.ts';
 import { type Issuer, identityNamed, issue, type TokenRequest } from './tokens.ts';
 
@@ -63,7 +63,7 @@ export async function startIdentity(options: IdentityOptions = {}): Promise<Iden
   const tenantId = options.tenantId ?? localTenantId;
   const key = await loadSigningKey(options.dir);
   const server = createServer();
-  const url = `http://127.0.0.1:${await listen(server, options.port ?? 0)}`;
+  const url = `http://127.0.0.1:${await listen(server, options.port ?? 0, 'identity service')}`;
   const issuer = `${url}/${tenantId}`;
   const context: Context = { issuer, tenantId, key, url, header: randomUUID() };
   server.on('request', (request, response) => {
@@ -84,7 +84,7 @@ export async function startIdentity(options: IdentityOptions = {}): Promise<Iden
 }
 
 async function respond(context: Context, request: IncomingMessage, response: ServerResponse) {
-  if (!isLoopback(request.headers.host)) {
+  if (!isLoopbackHost(request.headers.host)) {
     send(response, fault(403, 'forbidden', 'Only calls to a loopback host are answered.'));
     return;
   }
@@ -164,7 +164,7 @@ async function managedIdentityToken(
 }
 
 async function callerToken(context: Context, { request }: Call): Promise<Answer> {
-  const wanted = CallerTokenRequest.safeParse(await readJson(request));
+  const wanted = CallerTokenRequest.safeParse(await readJson(request, maxBodyBytes));
   if (!wanted.success) return fault(400, 'invalid_request', z.prettifyError(wanted.error));
   const { subject, appId, ...rest } = wanted.data;
   const { accessToken } = await issue(context, {
@@ -204,26 +204,6 @@ function fault(status: number, error: string, description: string): Answer {
   return { status, body: { error, error_description: description } };
 }
 
-// A web page whose name was re-bound to 127.0.0.1 must not be able to fetch itself a token.
-function isLoopback(host: string | undefined): boolean {
-  return host !== undefined && /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/i.test(host);
-}
-
-/** The parsed body; `undefined` when it is no JSON or too long, which no schema accepts. */
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes <= maxBodyBytes) chunks.push(chunk);
-  }
-  try {
-    return bytes > maxBodyBytes ? undefined : JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch {
-    return undefined;
-  }
-}
-
 function send(response: ServerResponse, { status, body }: Answer): void {
   if (response.headersSent) return;
   response.writeHead(status, {
@@ -231,28 +211,4 @@ function send(response: ServerResponse, { status, body }: Answer): void {
     'cache-control': 'no-store',
   });
   response.end(JSON.stringify(body));
-}
-
-function listen(server: Server, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const fail = (cause: Error): void => {
-      reject(
-        new Error(`The identity service cannot listen on port ${port}: ${cause.message}`, {
-          cause,
-        }),
-      );
-    };
-    server.once('error', fail);
-    server.listen(port, '127.0.0.1', () => {
-      server.off('error', fail);
-      resolve((server.address() as AddressInfo).port);
-    });
-  });
-}
-
-function close(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-  });
 }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { z } from 'zod';
+import { isLoopbackHost, readJson } from '../loopback-http.ts';
 import type { AuditRows } from './audit.ts';
 import { findEventKind, type VaultEvents } from './events.ts';
 import { FaultRule, type FaultRules } from './faults.ts';
@@ -86,9 +87,10 @@ export async function respondToControl(
 }
 
 async function answer(plane: ControlPlane, request: IncomingMessage): Promise<Reply> {
-  if (!isLoopback(request.headers.host)) return failure(403, 'Only loopback hosts are answered.');
+  if (!isLoopbackHost(request.headers.host))
+    return failure(403, 'Only loopback hosts are answered.');
   const url = URL.parse(request.url ?? '/', 'http://127.0.0.1');
-  const body = await readJson(request);
+  const body = await readJson(request, maxBodyBytes);
   for (const [method, path, run] of routes) {
     const match = url === null ? null : path.exec(url.pathname);
     if (url === null || match === null || method !== request.method) continue;
@@ -179,24 +181,4 @@ function findVault(plane: ControlPlane, name: string): Vault | null {
 
 function failure(status: number, message: string): Reply {
   return { status, body: { error: { message } } };
-}
-
-// A web page whose name was re-bound to 127.0.0.1 gets nothing.
-function isLoopback(host: string | undefined): boolean {
-  return host !== undefined && /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/i.test(host);
-}
-
-/** The parsed body; `undefined` when it is empty, no JSON or too long, which no schema accepts. */
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes <= maxBodyBytes) chunks.push(chunk);
-  }
-  try {
-    return bytes > maxBodyBytes ? undefined : JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }

@@ -5,7 +5,8 @@ import {
   type ServerResponse,
 } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { listen } from '../loopback-http.ts';
 import { AuditRows } from './audit.ts';
 import { type ControlPlane, respondToControl } from './control.ts';
 import { type DataFile, openDataFile } from './data-file.ts';
@@ -174,7 +175,7 @@ async function serveVault(
   server.on('clientError', refuseMalformed);
   // Longer than clients keep idle connections, lest they write into one that is being closed.
   server.keepAliveTimeout = 65_000;
-  const endpoint = await listen(server, wanted?.port ?? 0, `vault ${vault.name}`);
+  const endpoint = await open(server, wanted?.port ?? 0, `vault ${vault.name}`);
   vault.publicUrl = (wanted?.publicUrl ?? `https://localhost:${endpoint.port}`).replace(/\/$/, '');
   return endpoint;
 }
@@ -183,10 +184,10 @@ function serveControl({ control }: Parts, port: number): Promise<Endpoint> {
   const server = createHttpServer((request, response) => {
     void respondToControl(control, request, response);
   });
-  return listen(server, port, 'control API');
+  return open(server, port, 'control API');
 }
 
-function listen(server: Server | TlsServer, port: number, what: string): Promise<Endpoint> {
+async function open(server: Server | TlsServer, port: number, what: string): Promise<Endpoint> {
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
@@ -198,14 +199,5 @@ function listen(server: Server | TlsServer, port: number, what: string): Promise
       // Not closeAllConnections: it overlooks clients that never finished their TLS handshake.
       for (const socket of sockets) socket.destroy();
     });
-  return new Promise((resolve, reject) => {
-    const fail = (cause: Error): void => {
-      reject(new Error(`The ${what} cannot listen on port ${port}: ${cause.message}`, { cause }));
-    };
-    server.once('error', fail);
-    server.listen(port, '127.0.0.1', () => {
-      server.off('error', fail);
-      resolve({ port: (server.address() as AddressInfo).port, close });
-    });
-  });
+  return { port: await listen(server, port, what), close };
 }
