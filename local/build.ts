@@ -1,6 +1,6 @@
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { build } from 'esbuild';
+import { build, stop } from 'esbuild';
 
 const usage = `npm run build: makes dist/, the package as it is deployed.
 
@@ -8,14 +8,14 @@ const usage = `npm run build: makes dist/, the package as it is deployed.
   --help    this text`;
 
 /**
- * Bundles the app into `dist/`: host.json, a minimal package.json, one entry and chunks for what
+ * Bundles the app into `target`: host.json, a minimal package.json, one entry and chunks for what
  * loads lazily. `@azure/functions-core` stays outside: the worker provides it.
  *
  * @returns total bytes of JavaScript
  */
-export async function buildApp(): Promise<number> {
+export async function buildApp(target = 'dist'): Promise<number> {
   // Made beside and moved into place: who starts meanwhile never loads half of it.
-  const out = `dist.${process.pid}`;
+  const out = `${target}.${process.pid}`;
   await rm(out, { recursive: true, force: true });
   await mkdir(out, { recursive: true });
   const result = await build({
@@ -37,12 +37,14 @@ export async function buildApp(): Promise<number> {
       js: "import{createRequire as keyturnRequire}from'node:module';const require=keyturnRequire(import.meta.url);",
     },
   });
+  // Its service would otherwise outlive us for a moment.
+  await stop();
   const { name, version } = JSON.parse(await readFile('package.json', 'utf8'));
   const manifest = { name, version, type: 'module', main: 'main.mjs' };
   await writeFile(`${out}/package.json`, `${JSON.stringify(manifest, null, 2)}\n`);
   await cp('host.json', `${out}/host.json`);
-  await rm('dist', { recursive: true, force: true });
-  await rename(out, 'dist');
+  await rm(target, { recursive: true, force: true });
+  await rename(out, target);
   return Object.values(result.metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
 }
 

@@ -14,7 +14,7 @@ export function parseLogLine(text: string): LogLine | null {
 
 /** What a line of the app's log means to somebody watching; null when it says nothing new. */
 export function tell(line: LogLine): string | null {
-  if (line.event === 'rotation.requested') return `asked for: ${line['reason']}`;
+  if (line.event === 'rotation.requested') return whyRequested(line);
   if (line.event === 'rotation.skipped') return `nothing to do: ${line['reason']}`;
   if (line.event === 'rotation.step_failed') return `try again: ${line['error']}`;
   if (line.event !== 'rotation.moved') return null;
@@ -46,6 +46,20 @@ export function tell(line: LogLine): string | null {
       return `${line['to']}: ${line['message'] ?? line['outcome']}`;
     default:
       return null;
+  }
+}
+
+function whyRequested(line: LogLine): string {
+  const name = String(line['object']).split('/').at(-1);
+  switch (line['reason']) {
+    case 'near-expiry':
+      return `Event Grid: ${name} is near its expiry`;
+    case 'expired':
+      return `Event Grid: ${name} has expired`;
+    case 'scan':
+      return `the scan found ${name} due`;
+    default:
+      return `you asked to rotate ${name}`;
   }
 }
 
