@@ -4,6 +4,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/faults/**'],
+    // What a passing test logs is of interest to nobody.
+    silent: 'passed-only',
     testTimeout: 30_000,
     hookTimeout: 60_000,
     coverage: {
