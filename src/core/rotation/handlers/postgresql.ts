@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { isIPv6, Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, ClientConfig } from 'pg';
 import { z } from 'zod';
 import { AppError } from '../../errors.ts';
@@ -10,6 +12,7 @@ import { scramVerifier } from './scram.ts';
 const connectTimeoutMs = 5000;
 const queryTimeoutMs = 5000;
 const lockTimeoutMs = 500;
+const goodbyeMs = 1000;
 /** Raised by our own statement when it reaches the server after the lease has ended. */
 const lateState = 'KT001';
 
@@ -64,7 +67,7 @@ export const postgresql = defineHandler<Settings>({
 
   resources: (settings) =>
     loginsOf(settings).map(
-      (login) => `postgresql/${settings.host.toLowerCase()}/${settings.port}/${login}`,
+      (login) => `postgresql/${canonicalHost(settings.host)}/${settings.port}/${login}`,
     ),
 
   nextLogin({ logins }, current) {
@@ -81,13 +84,23 @@ export const postgresql = defineHandler<Settings>({
   async preflight(context, login) {
     await asAdmin(context, async (client) => {
       const found = await client.query(
-        `SELECT r.rolcanlogin AS can_login, a.rolsuper OR a.rolcreaterole AS may_alter
+        // Since version 16 CREATEROLE reaches only roles the admin was given with ADMIN OPTION.
+        `SELECT r.rolcanlogin AND coalesce(r.rolvaliduntil > now(), true) AS can_login,
+                a.rolsuper OR (a.rolcreaterole AND NOT r.rolsuper AND (
+                  current_setting('server_version_num')::int < 160000
+                  OR pg_has_role(a.oid, r.oid, 'MEMBER WITH ADMIN OPTION'))) AS may_alter
            FROM pg_roles a LEFT JOIN pg_roles r ON r.rolname = $1 WHERE a.rolname = current_user`,
         [login],
       );
       const row = found.rows[0];
-      if (row?.can_login !== true) throw refused(`role ${login} is missing or may not log in`);
-      if (row.may_alter !== true) throw refused('the admin may not alter roles (needs CREATEROLE)');
+      if (row?.can_login !== true) {
+        throw refused(`role ${login} is missing, may not log in, or is past its VALID UNTIL`);
+      }
+      if (row.may_alter !== true) {
+        throw refused(
+          `the admin may not alter ${login}: give it CREATEROLE and ADMIN OPTION on it`,
+        );
+      }
     });
   },
 
@@ -113,6 +126,8 @@ export const postgresql = defineHandler<Settings>({
     await setPassword(context, { username: login, password, fence });
     if (!context.settings.endSessions) return;
     await asAdmin(context, async (client) => {
+      await fence.hold();
+      fence.guard();
       await client.query(
         'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1',
         [login],
@@ -193,7 +208,8 @@ async function connected(
   run: (client: Client) => Promise<void>,
 ): Promise<void> {
   const { default: pg } = await import('pg');
-  const client = new pg.Client(clientConfig(settings, login));
+  const socket = new Socket();
+  const client = new pg.Client({ ...clientConfig(settings, login), stream: () => socket });
   // A connection that dies between two queries tells so here; the next query fails with it.
   client.on('error', () => undefined);
   try {
@@ -202,7 +218,10 @@ async function connected(
   } catch (error) {
     throw mapError(error, `${settings.host}:${settings.port} as ${login.username}`);
   } finally {
-    await client.end().catch(() => undefined);
+    // What there was to learn is known: a server that does not hang up must not hold us.
+    const ended = client.end().catch(() => undefined);
+    await Promise.race([ended, sleep(goodbyeMs, undefined, { ref: false })]);
+    socket.destroy();
   }
 }
 
@@ -229,22 +248,25 @@ function tlsOptions(ca: string | undefined): { rejectUnauthorized: true; ca?: st
   return ca === undefined ? { rejectUnauthorized: true } : { rejectUnauthorized: true, ca };
 }
 
-/** SQLSTATE classes that a repeat cannot cure: bad data, missing object, privilege, unsupported. */
-const hopeless = /^(0A|22|23|28|42|55)/;
+/** SQLSTATE classes that a repeat cannot cure: bad data, no such thing, privilege, unsupported. */
+const hopeless = /^(0A|22|23|28|3D|42|55)/;
 
 function mapError(error: unknown, where: string): AppError {
   if (error instanceof AppError) return error;
-  const state = error instanceof Error && 'code' in error ? String(error.code) : '';
-  const detail = `PostgreSQL ${where}${state === '' ? '' : ` (${state})`}`;
-  if (state === lateState) return new AppError('lease_lost', { detail, cause: error });
-  if (state === '28P01' || state === '28000') {
-    return new AppError('credential_rejected', { detail, cause: error });
-  }
+  const { message, code = '', routine = '' } = Object(error) as Record<string, string | undefined>;
+  const detail = `PostgreSQL ${where}${code === '' ? '' : ` (${code})`}`;
+  // The server's error carries the statement, and with it the verifier: only its message is kept.
+  const cause = new Error(message ?? 'no message');
+  if (code === lateState) return new AppError('lease_lost', { detail, cause });
+  // 28000 is a definite no only for a role that may not log in; it also stands for "no entry in
+  // pg_hba.conf", which says nothing about the credential.
+  const isKnown = code === '28P01' || (code === '28000' && routine === 'InitializeSessionUserId');
+  if (isKnown) return new AppError('credential_rejected', { detail, cause });
   // 55P03 is a lock that was not free in time; the rest of class 55 is about states of objects.
-  if (hopeless.test(state) && state !== '55P03') {
-    return new AppError('target_refused', { detail, cause: error });
+  if (hopeless.test(code) && code !== '55P03' && code !== '28000') {
+    return new AppError('target_refused', { detail, cause });
   }
-  return new AppError('target_unreachable', { detail, cause: error });
+  return new AppError('target_unreachable', { detail, cause });
 }
 
 function refused(detail: string): AppError {
@@ -252,5 +274,12 @@ function refused(detail: string): AppError {
 }
 
 function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+  const name = canonicalHost(host);
+  return name === 'localhost' || name === '[::1]' || /^127(\.\d{1,3}){3}$/.test(name);
+}
+
+/** One spelling for every way to write the same name or address. */
+function canonicalHost(host: string): string {
+  if (isIPv6(host)) return new URL(`http://[${host}]`).hostname;
+  return host.toLowerCase().replace(/\.$/, '');
 }

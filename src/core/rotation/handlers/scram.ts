@@ -26,10 +26,10 @@ function hmac(key: Buffer, text: string): Buffer {
   return createHmac('sha256', key).update(text).digest();
 }
 
-/** What SASLprep (RFC 4013) changes in passwords people use: other spaces, soft hyphens, NFKC. */
+/** RFC 3454 tables C.1.2 (spaces) and B.1 (mapped to nothing), which SASLprep (RFC 4013) applies. */
+const spaces = /[\u00A0\u1680\u2000-\u200B\u202F\u205F\u3000]/gu;
+const marks = /\u00AD|\u034F|\u1806|[\u180B-\u180D]|\u200C|\u200D|\u2060|[\uFE00-\uFE0F]|\uFEFF/gu;
+
 function prepare(password: string): string {
-  return password
-    .replace(/[\u00A0\u1680\u2000-\u200B\u202F\u205F\u3000]/gu, ' ')
-    .replaceAll('\u00AD', '')
-    .normalize('NFKC');
+  return password.replace(spaces, ' ').replace(marks, '').normalize('NFKC');
 }
