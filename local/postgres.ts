@@ -161,14 +161,16 @@ async function launchServer(options: {
     'fsync=off',
   ];
   const flags = ['-D', data, '-p', String(port), ...settings.flatMap((one) => ['-c', one])];
-  // Its own process group: Ctrl-C in the terminal stops us first, and we stop the server.
-  const child = spawn(bin.postgres, flags, {
+  // Its own process group: Ctrl-C in the terminal stops us first, and we stop the server. The shell
+  // waits for the end of its input, which comes when we close it or are gone, however that was.
+  const [command, ...rest] =
+    process.platform === 'win32' ? [bin.postgres] : ['sh', '-c', keeper, bin.postgres];
+  const child = spawn(command ?? '', [...rest, ...flags], {
     ...owner,
-    cwd: '/',
-    detached: true,
-    stdio: ['ignore', 'ignore', 'pipe'],
+    ...(process.platform === 'win32' ? {} : { cwd: '/', detached: true }),
+    stdio: ['pipe', 'ignore', 'pipe'],
   });
-  process.once('exit', () => child.kill('SIGQUIT'));
+  child.once('exit', () => child.stdin?.destroy());
   await new Promise<void>((resolve, reject) => {
     child.stderr?.on('data', (chunk: Buffer) => {
       log.push(chunk.toString());
@@ -180,11 +182,15 @@ async function launchServer(options: {
   return child;
 }
 
-/** Fast shutdown: sessions are ended, data is kept. */
+/** SIGINT is PostgreSQL's fast shutdown: sessions are ended, data is kept. */
+const keeper =
+  'exec 3<&0; "$0" "$@" & server=$!; (cat <&3 > /dev/null; kill -INT $server) & wait $server';
+
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');
-  child.kill('SIGINT');
+  if (process.platform === 'win32') child.kill();
+  else child.stdin?.end();
   await exited;
 }
 
