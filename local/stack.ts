@@ -94,9 +94,17 @@ async function startServices(
   return { ca, azurite, identity, postgres, keyVault, eventGrid };
 }
 
+/** What of a stack the app is told about. */
+export interface StackAddress {
+  readonly ca: Pick<LocalCa, 'caFile'>;
+  readonly azurite: Pick<Azurite, 'connectionString'>;
+  readonly identity: Identity;
+  readonly keyVault: Pick<KeyVaultEmulator, 'vaults'>;
+}
+
 /** The settings with which the app runs on `stack`: the same names as in Azure. */
 export function appSettings(
-  stack: Stack,
+  stack: StackAddress,
   more: {
     readonly documents: string;
     readonly webhookHosts?: readonly string[];

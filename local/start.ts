@@ -1,4 +1,5 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -49,6 +50,7 @@ interface Running {
 
 async function run(options: Options, stops: (() => Promise<void>)[]): Promise<Running> {
   const print = (text: string) => console.log(text);
+  await checkPorts(options.port);
   print('Building the app …');
   await buildApp();
   const startedAt = Date.now();
@@ -66,6 +68,7 @@ async function run(options: Options, stops: (() => Promise<void>)[]): Promise<Ru
   const ground = await prepareDemo(stack, {
     dir,
     webhookPort: options.port + 7,
+    isNearExpiry: options.demo,
     onTold: (text) => demo?.say(text),
   });
   stops.push(() => ground.webhook.stop());
@@ -97,6 +100,26 @@ async function run(options: Options, stops: (() => Promise<void>)[]): Promise<Ru
     await printHints(stack, host, print);
   }
   return { stack, host };
+}
+
+/** Asked before anything is built or started. @throws Error that names the ports somebody else has */
+async function checkPorts(base: number): Promise<void> {
+  const ports = Array.from({ length: 8 }, (_, offset) => base + offset);
+  const free = await Promise.all(ports.map(isFree));
+  const taken = ports.filter((_, index) => !free[index]);
+  if (taken.length === 0) return;
+  const range = `${base} to ${base + 7}`;
+  throw new Error(
+    `Taken already: port ${taken.join(', ')} of ${range}. Choose others with --port.`,
+  );
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 /** Others may pass through, not look: as root, the database server runs as somebody else. */

@@ -11,7 +11,8 @@ import { startWebhook, type WebhookReceiver } from './webhook.ts';
 
 export const demoSecret = 'orders-db';
 /** The secret's first version lives this long; near expiry is said `leadSeconds` before its end. */
-const firstLifeSeconds = 36;
+const shortLifeSeconds = 36;
+const longLifeSeconds = 30 * 86_400;
 export const demoNearExpiry = { leadSeconds: 30, delaySeconds: 0 } as const;
 
 export interface DemoGround {
@@ -28,6 +29,8 @@ export async function prepareDemo(
   options: {
     readonly dir: string;
     readonly webhookPort: number;
+    /** Whether a first credential is to come near its expiry at once, or not for a month. */
+    readonly isNearExpiry: boolean;
     readonly onTold: (text: string) => void;
   },
 ): Promise<DemoGround> {
@@ -47,7 +50,8 @@ export async function prepareDemo(
   await main.set('webhook-orders', { value: whsec });
   // The vault that only the engine can reach keeps what only the engine may use.
   await pending.set('orders-db-admin', { value: stack.postgres.adminPassword });
-  if ((await main.get(demoSecret)) === null) await firstCredential(stack, main);
+  const lifeSeconds = options.isNearExpiry ? shortLifeSeconds : longLifeSeconds;
+  if ((await main.get(demoSecret)) === null) await firstCredential(stack, main, lifeSeconds);
   const documents = join(options.dir, 'documents');
   await writeDocuments(documents, stack.postgres.port, webhook.url);
   return { webhook, documents };
@@ -64,7 +68,11 @@ async function clients(stack: Stack): Promise<{ main: VaultClient; pending: Vaul
   return { main: client('main'), pending: client('pending') };
 }
 
-async function firstCredential({ postgres }: Stack, main: VaultClient): Promise<void> {
+async function firstCredential(
+  { postgres }: Stack,
+  main: VaultClient,
+  expiresInSeconds: number,
+): Promise<void> {
   const password = randomBytes(18).toString('base64url');
   for (const login of ['app_a', 'app_b']) {
     await postgres.query(`DROP ROLE IF EXISTS ${login}`);
@@ -74,7 +82,7 @@ async function firstCredential({ postgres }: Stack, main: VaultClient): Promise<
   await main.set(demoSecret, {
     value: JSON.stringify({ username: 'app_a', password }),
     contentType: 'application/json',
-    expiresInSeconds: firstLifeSeconds,
+    expiresInSeconds,
   });
 }
 

@@ -7,7 +7,7 @@ import { type AzureStorage, createAzureStorage } from './azure/storage.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { deliver, type OutboxServices } from './consumers/outbox.ts';
-import { hasCode } from './errors.ts';
+import { AppError, hasCode } from './errors.ts';
 import { scanDue } from './expiry/scan.ts';
 import { errorFields, jsonLog } from './log.ts';
 import type { OperationServices } from './operations/index.ts';
@@ -161,9 +161,17 @@ function createHttp(config: Config, engine: EngineServices): ServeServices & Ope
     }),
     checks: {
       storage: async () => void (await engine.store.get('health', 'probe')),
-      documents: async () => void (await currentCatalog(engine)),
+      documents: () => checkDocuments(engine),
     },
   };
+}
+
+/** @throws AppError `bad_configuration` with every fault of every document, one line each */
+async function checkDocuments(engine: EngineServices): Promise<void> {
+  const { faults } = await currentCatalog(engine);
+  if (faults.length === 0) return;
+  const lines = faults.map((fault) => `  ${fault}`).join('\n');
+  throw new AppError('bad_configuration', { detail: `documents to mend:\n${lines}` });
 }
 
 function once<T>(make: () => T): () => T {

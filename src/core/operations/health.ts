@@ -29,6 +29,8 @@ export const health = operation({
 const CheckResult = z.strictObject({
   status: z.enum(['ok', 'failing']),
   code: z.string().optional(),
+  /** What to mend, for a fault of ours to mend: every one, one line each. */
+  message: z.string().optional(),
   ms: z.int().nonnegative(),
 });
 type CheckResult = z.output<typeof CheckResult>;
@@ -77,7 +79,10 @@ async function tryCheck(
     return { status: 'ok', ms: elapsed() };
   } catch (error) {
     log.warn('health.check_failed', { check: name, ...errorFields(error) });
-    return { status: 'failing', code: toAppError(error, name).code, ms: elapsed() };
+    const { code, detail } = toAppError(error, name);
+    // Only this code's detail is written for whoever keeps the settings, who also reads this.
+    const cure = code === 'bad_configuration' ? { message: detail } : {};
+    return { status: 'failing', code, ...cure, ms: elapsed() };
   } finally {
     clearTimeout(timer);
   }

@@ -10,6 +10,7 @@ import {
 } from '../rotation/rotations.ts';
 import type { EngineServices } from '../rotation/services.ts';
 import { type CallContext, operation } from './operation.ts';
+import { InvalidRequest } from './parse.ts';
 
 export interface RotationServices {
   readonly engine: EngineServices;
@@ -134,7 +135,9 @@ export const rotationList = operation({
   errors: ['invalid_input', 'storage_unavailable'],
   run: async ({ query: { vault, name, limit, before } }, { services }: Context) => {
     if ((vault === undefined) !== (name === undefined)) {
-      throw new AppError('invalid_input', { detail: 'query.vault and query.name go together' });
+      const missing = vault === undefined ? 'vault' : 'name';
+      const message = 'must be given too: vault and name go together';
+      throw new InvalidRequest([{ field: `query.${missing}`, message }]);
     }
     const object = vault && name ? ({ vault, type: 'secret', name } as const) : null;
     const page = await listRotations(services.engine, {

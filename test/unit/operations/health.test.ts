@@ -56,6 +56,14 @@ describe('health/details', () => {
     expect(lines.filter(({ event }) => event === 'health.check_failed').length).toBe(3);
   });
 
+  it('says what to mend when the configuration is at fault', async () => {
+    const detail = 'documents to mend:\n  orders.json: grace: write a duration';
+    const { body } = await details({
+      documents: () => Promise.reject(new AppError('bad_configuration', { detail })),
+    });
+    expect(body.checks.documents).toMatchObject({ code: 'bad_configuration', message: detail });
+  });
+
   it('has a deadline of its own for each check', async () => {
     const { services } = someServices(aCaller('Keyturn.Health.Read'));
     const all = { ...services, version: '1', checks: { a: async () => {} } };
