@@ -90,14 +90,13 @@ async function run(options: Options, stops: (() => Promise<void>)[]): Promise<Ru
   await subscribe(stack, host.url);
   const seconds = ((Date.now() - startedAt) / 1000).toFixed(1);
   print(`Ready after ${seconds} s.\n`);
+  await printHints(stack, host, print);
   if (options.demo) {
-    demo = await runDemo(stack, print, { onRotated: () => void printHints(stack, host, print) });
-    stops.push(async () => demo?.stop());
     print(
-      `An application logs in to PostgreSQL five times a second with the secret ${demoSecret}.\n`,
+      `An application logs in to PostgreSQL five times a second with the secret ${demoSecret}:\n`,
     );
-  } else {
-    await printHints(stack, host, print);
+    demo = await runDemo(stack, print);
+    stops.push(async () => demo?.stop());
   }
   return { stack, host };
 }
@@ -130,8 +129,8 @@ async function temporaryFolder(): Promise<string> {
 }
 
 async function subscribe(stack: Stack, hostUrl: string): Promise<void> {
-  const functions = { secretNearExpiry: 'SecretNearExpiry', secretExpired: 'SecretExpired' };
-  for (const [name, type] of Object.entries(functions)) {
+  for (const type of ['SecretNearExpiry', 'SecretExpired', 'SecretNewVersionCreated']) {
+    const name = type.replace('S', 's');
     await stack.eventGrid.subscribe({
       topic: vaultTopic,
       name,
@@ -156,10 +155,10 @@ async function printHints(
   for (const { name, url } of keyVault.vaults) print(`  vault      ${url} (${name})`);
   print(`  CA         ${ca.caFile}`);
   print(`  control    ${keyVault.controlUrl} (faults, audit of every vault call)\n`);
-  print('Rotate again, with a token that is good for an hour:\n');
+  print('Rotate whenever you like, with a token that is good for an hour:\n');
   print(`  curl -X POST ${host.url}/api/vaults/main/secrets/${demoSecret}/rotations \\`);
   print(`    -H 'Authorization: Bearer ${token}'\n`);
-  print('Ctrl-C stops everything.');
+  print('Ctrl-C stops everything.\n');
 }
 
 async function main(): Promise<void> {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { vaultClient } from '../vault-client.ts';
@@ -5,13 +6,15 @@ import { vaultClient } from '../vault-client.ts';
 // The application whose password is rotated, as a process of its own: five times a second it reads
 // the latest version of the secret and logs in with it. It tells its parent how that goes.
 
-const settings = JSON.parse(process.env['CONSUMER'] ?? '{}') as {
+interface Settings {
   readonly vaultUrl: string;
   readonly caFile: string;
   readonly token: string;
   readonly secret: string;
   readonly port: number;
-};
+}
+
+const [settings] = (await once(process, 'message')) as [Settings];
 const vault = vaultClient({
   url: settings.vaultUrl,
   ca: readFileSync(settings.caFile, 'utf8'),

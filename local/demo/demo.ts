@@ -130,11 +130,7 @@ export interface Demo {
 }
 
 /** Runs the application beside the app and tells, with the seconds gone by, what happens to it. */
-export async function runDemo(
-  stack: Stack,
-  print: (text: string) => void,
-  options: { readonly onRotated: () => void },
-): Promise<Demo> {
+export async function runDemo(stack: Stack, print: (text: string) => void): Promise<Demo> {
   const startedAt = Date.now();
   const say = (text: string) => {
     const seconds = ((Date.now() - startedAt) / 1000).toFixed(1).padStart(6);
@@ -148,12 +144,12 @@ export async function runDemo(
     const { logins, failures, user, lastError } = consumer.report();
     const versions = await main.countVersions(demoSecret);
     print('');
-    print(`  rotated: ${rotations} time${rotations === 1 ? '' : 's'}, nobody locked out`);
+    const verdict = failures === 0 ? 'nobody locked out' : 'the application was locked out';
+    print(`  rotated: ${rotations} time${rotations === 1 ? '' : 's'}, ${verdict}`);
     print(`  versions of ${demoSecret}: ${versions}, the application logs in as ${user}`);
     print(`  the application logged in ${logins} times, ${failures} failures`);
     if (lastError) print(`  its last failure: ${lastError}`);
     print('');
-    options.onRotated();
   };
   const onLine = (text: string) => {
     const line = parseLogLine(text);
@@ -182,9 +178,9 @@ async function startConsumer(stack: Stack): Promise<{
     secret: demoSecret,
     port: stack.postgres.port,
   };
-  const child: ChildProcess = fork(join(import.meta.dirname, 'consumer.ts'), {
-    env: { ...process.env, CONSUMER: JSON.stringify(settings) },
-  });
+  const child: ChildProcess = fork(join(import.meta.dirname, 'consumer.ts'));
+  // Not by its environment: that is there for everybody on the machine to read.
+  child.send(settings);
   let report: ConsumerReport = { logins: 0, failures: 0, user: '', lastError: null };
   child.on('message', (message) => {
     report = message as ConsumerReport;

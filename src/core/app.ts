@@ -36,6 +36,8 @@ export interface App {
   takeRotation(message: unknown): Promise<void>;
   /** A message that failed again and again. */
   takePoisonedRotation(message: unknown): Promise<void>;
+  /** A message of another queue that failed again and again: told and audited, then gone. */
+  takePoisoned(queue: string, message: unknown): Promise<void>;
   /** A message of the notifications queue. */
   takeNotification(message: unknown): Promise<void>;
   sweep(): Promise<void>;
@@ -57,6 +59,20 @@ export function createApp(config: Config): App {
     async takePoisonedRotation(message) {
       const parsed = parseOrRefuse(engine(), message);
       if (parsed) await quarantinePoisoned(engine(), parsed);
+    },
+    async takePoisoned(queue, message) {
+      const { audit, clock, log } = engine();
+      const at = clock.now();
+      const bytes = JSON.stringify(message)?.length ?? 0;
+      log.error('message.poisoned', { queue, bytes });
+      const detail = { queue, bytes };
+      const entry = {
+        id: `poison.${randomUUID()}`,
+        at,
+        actor: 'queues',
+        action: 'message.poisoned',
+      };
+      await audit.append([{ ...entry, outcome: 'failed', detail }]);
     },
     async takeNotification(message) {
       const { partition, id } = Object(message);

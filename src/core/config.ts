@@ -1,11 +1,12 @@
 import { z } from 'zod';
 import { AppError } from './errors.ts';
 
+/** Short, because it is part of document ids, which also hold an object's name of up to 127. */
 const Alias = z
   .string()
   .regex(
-    /^[a-z0-9][a-z0-9-]{0,62}$/,
-    'use 1 to 63 of a-z, 0-9 and -, beginning with a letter or digit',
+    /^[a-z0-9][a-z0-9-]{0,39}$/,
+    'use 1 to 40 of a-z, 0-9 and -, beginning with a letter or digit',
   );
 const Url = z.url({ protocol: /^https$/, error: 'write an https URL' });
 const Seconds = z.coerce.number('write a number of seconds').positive('must be more than 0');
@@ -25,8 +26,16 @@ const Vaults = json(
     })
     .refine((vaults) => new Set(vaults.map((vault) => vault.alias)).size === vaults.length, {
       message: 'aliases must differ',
+    })
+    // Two names for one vault would let two rotations have one object.
+    .refine((vaults) => new Set(vaults.map(originOf)).size === vaults.length, {
+      message: 'urls must differ: a vault has one alias',
     }),
 );
+
+function originOf({ url }: { readonly url: string }): string {
+  return URL.parse(url)?.origin ?? url;
+}
 
 /** `storage`, or `folder:PATH`. */
 const PolicySource = z
@@ -56,41 +65,83 @@ const List = z.string().transform((text) =>
     .filter((part) => part !== ''),
 );
 
+/** Keys by which callers are believed: whoever can change them on the way could be anybody. */
+const KeysUrl = z
+  .url('write a URL')
+  .refine((url) => /^https:|^http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/]/.test(url), {
+    message: 'use https; plain http is for loopback hosts only',
+  });
+
+/** NCRONTAB: five or six fields. */
+const Schedule = z
+  .string()
+  .regex(/^[^\s]+( [^\s]+){4,5}$/, 'write five or six cron fields, such as 0 * * * * *');
+
+const Role = z.enum(['api', 'engine', 'all'], { error: 'write api, engine or all' });
+
+const defaultSchedules = { sweep: '0 * * * * *', scan: '0 17 * * * *' } as const;
+
 const Settings = z
   .object({
-    AzureWebJobsStorage: z.string().min(1).optional(),
-    AzureWebJobsStorage__accountName: z.string().min(1).optional(),
+    AzureWebJobsStorage: z.string().min(1, 'is empty').optional(),
+    AzureWebJobsStorage__accountName: z.string().min(1, 'is empty').optional(),
+    KEYTURN_ROLE: Role.default('all'),
     KEYTURN_VAULTS: Vaults,
     KEYTURN_POLICIES: PolicySource.prefault('storage'),
     KEYTURN_PENDING: Pending.prefault('vault'),
-    KEYTURN_CLIENT_ID: z.string().min(1).optional(),
+    KEYTURN_CLIENT_ID: z.string().min(1, 'is empty').optional(),
     KEYTURN_NAMESPACE: z
       .string()
       .regex(/^[a-z][a-z0-9]{2,23}$/, 'use 3 to 24 of a-z and 0-9, beginning with a letter')
       .default('keyturn'),
     KEYTURN_LEASE_SECONDS: Seconds.default(60),
     KEYTURN_RETRY_SECONDS: Seconds.default(2),
-    KEYTURN_AUTH_ISSUERS: List.pipe(z.array(z.url()).min(1, 'list at least one issuer')),
-    KEYTURN_AUTH_AUDIENCES: List.pipe(z.array(z.string()).min(1, 'list at least one audience')),
-    KEYTURN_AUTH_JWKS_URI: z.url('write a URL'),
+    KEYTURN_AUTH_ISSUERS: List.pipe(z.array(z.url('write URLs')).min(1, 'list at least one')),
+    KEYTURN_AUTH_AUDIENCES: List.pipe(z.array(z.string()).min(1, 'list at least one')),
+    KEYTURN_AUTH_JWKS_URI: KeysUrl,
     KEYTURN_WEBHOOK_HOSTS: List.prefault(''),
+    KEYTURN_SWEEP_SCHEDULE: Schedule.default(defaultSchedules.sweep),
+    KEYTURN_SCAN_SCHEDULE: Schedule.default(defaultSchedules.scan),
   })
-  .superRefine((settings, context) => {
-    const fault = (path: string, message: string) =>
-      context.addIssue({ code: 'custom', path: [path], message });
-    if (!settings.AzureWebJobsStorage && !settings.AzureWebJobsStorage__accountName) {
-      fault('AzureWebJobsStorage', 'set it, or AzureWebJobsStorage__accountName for an identity');
-    }
-    const pending = settings.KEYTURN_PENDING;
-    const vaults = settings.KEYTURN_VAULTS;
-    const count = vaults.filter((vault) => vault.purpose === 'pending').length;
-    if (pending.kind === 'vault' && count !== 1) {
-      fault('KEYTURN_PENDING', `needs one vault with the purpose pending, there are ${count}`);
-    }
-    if (pending.kind === 'sealed' && !vaults.some((vault) => vault.alias === pending.vault)) {
-      fault('KEYTURN_PENDING', `no vault has the alias ${pending.vault}`);
-    }
-  });
+  .superRefine(checkStorage, { when: () => true })
+  .superRefine(checkPending, { when: ({ value }) => Pair.safeParse(value).success });
+
+/** What the settings above are when they were parsed one by one; others may still be at fault. */
+const Pair = z.object({ KEYTURN_VAULTS: z.array(z.object({})), KEYTURN_PENDING: z.object({}) });
+
+type Faults = { addIssue(issue: { code: 'custom'; path: string[]; message: string }): void };
+
+function checkStorage(
+  given: {
+    readonly AzureWebJobsStorage?: unknown;
+    readonly AzureWebJobsStorage__accountName?: unknown;
+  },
+  faults: Faults,
+): void {
+  if (given.AzureWebJobsStorage !== undefined) return;
+  if (given.AzureWebJobsStorage__accountName !== undefined) return;
+  const message = 'set it, or AzureWebJobsStorage__accountName for an identity';
+  faults.addIssue({ code: 'custom', path: ['AzureWebJobsStorage'], message });
+}
+
+function checkPending(
+  given: {
+    readonly KEYTURN_VAULTS: z.output<typeof Vaults>;
+    readonly KEYTURN_PENDING: z.output<typeof Pending>;
+  },
+  faults: Faults,
+): void {
+  const { KEYTURN_VAULTS: vaults, KEYTURN_PENDING: pending } = given;
+  const fault = (message: string) =>
+    faults.addIssue({ code: 'custom', path: ['KEYTURN_PENDING'], message });
+  const count = vaults.filter((vault) => vault.purpose === 'pending').length;
+  if (pending.kind === 'vault' && count !== 1) {
+    fault(`needs one vault with the purpose pending, there are ${count}`);
+  }
+  if (pending.kind === 'sealed' && !vaults.some((vault) => vault.alias === pending.vault)) {
+    fault('no vault has the alias it names');
+  }
+}
 
 export type Config = z.output<typeof Settings>;
 
@@ -101,7 +152,10 @@ export type Config = z.output<typeof Settings>;
 export function parseConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const parsed = Settings.safeParse(environment);
   if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${cure(issue)}`);
+  const faults = parsed.error.issues.map(({ code, path, message }) => {
+    const isMissing = code === 'invalid_type' && environment[String(path[0])] === undefined;
+    return `  ${path.join('.')}: ${isMissing ? 'is missing' : message}`;
+  });
   throw new AppError('bad_configuration', { detail: `settings to mend:\n${faults.join('\n')}` });
 }
 
@@ -116,18 +170,13 @@ export function bootSettings(): {
   readonly sweepSchedule: string;
   readonly scanSchedule: string;
 } {
-  const role = process.env['KEYTURN_ROLE'];
   return {
-    role: role === 'api' || role === 'engine' ? role : 'all',
+    // A role that is none is told by `parseConfig`, which stops the worker before it serves.
+    role: Role.catch('all').parse(process.env['KEYTURN_ROLE']),
     queuePrefix: `${process.env['KEYTURN_NAMESPACE'] ?? 'keyturn'}-`,
-    sweepSchedule: process.env['KEYTURN_SWEEP_SCHEDULE'] ?? '0 * * * * *',
-    scanSchedule: process.env['KEYTURN_SCAN_SCHEDULE'] ?? '0 17 * * * *',
+    sweepSchedule: process.env['KEYTURN_SWEEP_SCHEDULE'] ?? defaultSchedules.sweep,
+    scanSchedule: process.env['KEYTURN_SCAN_SCHEDULE'] ?? defaultSchedules.scan,
   };
-}
-
-function cure(issue: z.core.$ZodIssue): string {
-  const isMissing = issue.code === 'invalid_type' && issue.input === undefined;
-  return isMissing ? 'is missing' : issue.message;
 }
 
 function json<T extends z.ZodType>(schema: T) {

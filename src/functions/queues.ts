@@ -14,5 +14,12 @@ export function registerQueues({ queuePrefix }: { readonly queuePrefix: string }
     keyturn().takePoisonedRotation(message),
   );
   register('notifications', 'notifications', (message) => keyturn().takeNotification(message));
+  // The sweep sends again what is still to be told, the scan finds again what an event was about.
+  register('notificationsPoison', 'notifications-poison', (message) =>
+    keyturn().takePoisoned('notifications', message),
+  );
+  register('vaultEventsPoison', 'vault-events-poison', (message) =>
+    keyturn().takePoisoned('vault-events', message),
+  );
   register('vaultEvents', 'vault-events', (message) => keyturn().takeEvent(message));
 }

@@ -5,7 +5,12 @@ import type { Clock } from '../../src/core/clock.ts';
 import { AppError } from '../../src/core/errors.ts';
 import type { LogFields } from '../../src/core/log.ts';
 import { handleRotation } from '../../src/core/rotation/engine.ts';
-import { type AnyHandler, defineHandler, type Overlap } from '../../src/core/rotation/handler.ts';
+import {
+  type AnyHandler,
+  defineHandler,
+  type Fence,
+  type Overlap,
+} from '../../src/core/rotation/handler.ts';
 import { generated } from '../../src/core/rotation/handlers/generated.ts';
 import { isEnd, type Journal, parseJournal } from '../../src/core/rotation/journal.ts';
 import { parseRotationMessage } from '../../src/core/rotation/message.ts';
@@ -35,6 +40,14 @@ export interface FakeServer {
 export interface Mortal {
   readonly services: EngineServices;
   calls: number;
+  /** What each call was, in order: `store.transact`, `main.set`, `target.apply`, … */
+  readonly trace: string[];
+}
+
+/** Stands between a process and the world: resolve to let the call through or its answer back. */
+export interface Watch {
+  before?(call: number, what: string): Promise<void> | void;
+  after?(call: number, what: string): Promise<void> | void;
 }
 
 export interface Death {
@@ -76,42 +89,49 @@ export function createWorld(
   const holder = { next: 0 };
 
   /** A fresh process; `death` is when it dies, if it does. */
-  function start(death: Death | null = null): Mortal {
+  function start(death: Death | null = null, watch: Watch = {}): Mortal {
     const id = `p${++holder.next}`;
-    const mortal = { calls: 0 };
-    const gate = async <T>(run: () => Promise<T>): Promise<T> => {
+    const mortal: Omit<Mortal, 'services'> = { calls: 0, trace: [] };
+    const gate: Gate = async (what, run) => {
       const call = ++mortal.calls;
+      mortal.trace.push(what);
+      await watch.before?.(call, what);
       if (death && (call > death.call || (call === death.call && death.when === 'before'))) {
         throw new Killed('killed');
       }
-      const result = await run();
+      const [result] = await Promise.allSettled([run()]);
       if (death && call === death.call) throw new Killed('killed');
-      return result;
+      await watch.after?.(call, what);
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
     };
     const gatedVaults = {
       ...vaults,
       get: (alias: string) => ({
         ...vaults.get(alias),
-        secrets: gated(vaults.get(alias).secrets, gate),
+        secrets: gated(alias, vaults.get(alias).secrets, gate),
       }),
-      all: () => vaults.all().map((vault) => ({ ...vault, secrets: gated(vault.secrets, gate) })),
+      all: () =>
+        vaults
+          .all()
+          .map((vault) => ({ ...vault, secrets: gated(vault.alias, vault.secrets, gate) })),
     };
     const pendingSecrets = gatedVaults.get('pending').secrets;
     const services: EngineServices = {
-      store: gated(store, gate),
-      rotations: gated(rotations, gate),
-      notifications: gated(notifications, gate),
+      store: gated('store', store, gate),
+      rotations: gated('rotations', rotations, gate),
+      notifications: gated('notifications', notifications, gate),
       vaults: gatedVaults,
       documents: { read: async () => documents },
       handlers: new Map<string, AnyHandler>([
-        ['fake', fakeHandler(server, gate)],
+        ['fake', fakeHandler(server, clock, gate)],
         ['generated', generated],
       ]),
       pending:
         options.pending === 'sealed'
           ? sealedPendingStore(gatedVaults.get('pending').secrets, 'sealing-key')
           : vaultPendingStore(pendingSecrets),
-      audit: openAudit(gated(log, gate), { writer: id, clock }),
+      audit: openAudit(gated('audit', log, gate), { writer: id, clock }),
       clock,
       log: {
         info: (event, fields = {}) => void lines.push({ level: 'info', event, fields }),
@@ -157,11 +177,20 @@ export function createWorld(
   async function converge(process: Mortal = start()): Promise<void> {
     for (let round = 0; round < 400; round++) {
       await drain(process);
-      if ((await activeRows()).length === 0) return;
-      now += 601_000;
+      const active = await activeRows();
+      if (active.length === 0) return;
+      now = Math.max(now + 601_000, await nextDue(active));
       await sweep(process.services);
     }
     throw new Error('the world does not converge');
+  }
+
+  /** When the first of them goes on; a wait for the grace period need not be waited in steps. */
+  async function nextDue(active: readonly string[]): Promise<number> {
+    const due = (await journals())
+      .filter((journal) => active.includes(`active:rotation:${journal.id}`))
+      .map((journal) => Date.parse(journal.resumeAt ?? '') || 0);
+    return Math.min(...due);
   }
 
   async function activeRows(): Promise<string[]> {
@@ -186,7 +215,7 @@ export function createWorld(
   }
 
   async function latestCredential(): Promise<Credential> {
-    const shape = documents.policies[0].body.value;
+    const shape = shapeOf(overlap);
     const credential = parseValue(shape as never, (await latest()).value);
     return { ...credential, username: credential.username ?? 'app' };
   }
@@ -228,6 +257,12 @@ export function createWorld(
   };
 }
 
+function shapeOf(overlap: Overlap) {
+  return overlap === 'users'
+    ? { shape: 'json', template: { username: '{{username}}', password: '{{password}}' } }
+    : { shape: 'raw' };
+}
+
 function documentsFor(
   overlap: Overlap,
   options: {
@@ -236,10 +271,6 @@ function documentsFor(
     readonly handler?: string;
   },
 ) {
-  const value =
-    overlap === 'users'
-      ? { shape: 'json', template: { username: '{{username}}', password: '{{password}}' } }
-      : { shape: 'raw' };
   const policy = {
     id: 'orders',
     covers: [{ vault: 'main', type: 'secret', name: 'orders-*' }],
@@ -247,7 +278,7 @@ function documentsFor(
     ...(options.handler === 'generated' ? {} : { target: 'orders' }),
     schedule: { validFor: 'P90D', leadTime: 'P30D' },
     grace: 'P1D',
-    value,
+    value: shapeOf(overlap),
     consumers: options.consumers ?? [],
     ...options.policy,
   };
@@ -259,23 +290,31 @@ function documentsFor(
     settings: { overlap },
   };
   return {
-    policies: [{ where: 'orders.json', body: policy }] as [{ where: string; body: typeof policy }],
+    policies: [{ where: 'orders.json', body: policy }],
     targets: [{ where: 'target.json', body: target }],
   };
 }
 
-type Gate = <T>(run: () => Promise<T>) => Promise<T>;
+type Gate = <T>(what: string, run: () => Promise<T>) => Promise<T>;
 
-function fakeHandler(server: FakeServer, gate: Gate): AnyHandler {
-  const at = (verb: string, login: string, run: () => void) =>
-    gate(async () => {
+function fakeHandler(server: FakeServer, clock: Clock, gate: Gate): AnyHandler {
+  /** One call; past `deadline` the server itself refuses it, as PostgreSQL does. */
+  const at = (verb: string, login: string, run: () => void, deadline = Number.POSITIVE_INFINITY) =>
+    gate(`target.${verb}`, async () => {
       server.fault?.(verb, login);
+      if (clock.now().getTime() >= deadline) {
+        throw new AppError('lease_lost', { detail: 'the fake server refuses what comes late' });
+      }
       run();
       server.faultAfter?.(verb, login);
     });
   const nameOf = (username: string | null) => username ?? 'app';
-  const set = (verb: string, { username, password }: Credential) =>
-    at(verb, nameOf(username), () => server.logins.set(nameOf(username), password.expose()));
+  const set = async (verb: string, { username, password }: Credential, fence: Fence) => {
+    const deadline = (await fence.hold()) + clock.now().getTime();
+    fence.guard();
+    const run = () => void server.logins.set(nameOf(username), password.expose());
+    await at(verb, nameOf(username), run, deadline);
+  };
   return defineHandler<{ overlap: Overlap }>({
     id: 'fake',
     credentialClass: 'chosen',
@@ -293,46 +332,40 @@ function fakeHandler(server: FakeServer, gate: Gate): AnyHandler {
     },
     apply: async (context, candidate, fence) => {
       await context.admin();
-      await fence.hold();
-      fence.guard();
-      await set('apply', candidate);
+      await set('apply', candidate, fence);
     },
     verify: (_context, { username, password }) =>
-      gate(async () => {
+      gate('target.verify', async () => {
         server.fault?.('verify', nameOf(username));
         return server.logins.get(nameOf(username)) === password.expose();
       }),
-    retire: async (_context, login, fence) => {
-      await fence.hold();
-      await set('retire', { username: login, password: new SecretString('retired') });
-    },
-    restore: async (_context, base, fence) => {
-      await fence.hold();
-      await set('restore', base);
-    },
+    retire: (_context, login, fence) =>
+      set('retire', { username: login, password: new SecretString('retired') }, fence),
+    restore: (_context, base, fence) => set('restore', base, fence),
   });
 }
 
 /** `port` with every call, and every page of a list, passing the gate. */
-function gated<T extends object>(port: T, gate: Gate): T {
+function gated<T extends object>(name: string, port: T, gate: Gate): T {
   return new Proxy(port, {
     get(target, key) {
       const member = Reflect.get(target, key);
       if (typeof member !== 'function') return member;
       return (...args: unknown[]) => {
         const call = () => member.apply(target, args);
+        const what = `${name}.${String(key)}`;
         if (key === 'list' && 'append' in target) return call();
         if (key === 'listVersions' || (key === 'list' && 'erase' in target)) {
-          return gatedIterable(call, gate);
+          return gatedIterable(what, call, gate);
         }
-        return gate(call);
+        return gate(what, call);
       };
     },
   });
 }
 
-async function* gatedIterable(open: () => AsyncIterable<unknown>, gate: Gate) {
-  const items = await gate(() => Array.fromAsync(open()));
+async function* gatedIterable(what: string, open: () => AsyncIterable<unknown>, gate: Gate) {
+  const items = await gate(what, () => Array.fromAsync(open()));
   yield* items;
 }
 

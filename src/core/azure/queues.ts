@@ -8,11 +8,12 @@ import { lacksHome, storageCaller, storageFailure } from './storage-calls.ts';
 export function azureQueue(connect: () => Promise<QueueClient>, limits: Limits): WorkQueue {
   const call = storageCaller(limits);
   return {
-    send: async (message) => {
+    send: async (message, delaySeconds = 0) => {
       const text = Buffer.from(messageText(message)).toString('base64');
       await call('send a queue message', async (abortSignal) => {
         const queue = await connect();
-        const send = () => queue.sendMessage(text, { messageTimeToLive: -1, abortSignal });
+        const options = { messageTimeToLive: -1, visibilityTimeout: delaySeconds, abortSignal };
+        const send = () => queue.sendMessage(text, options);
         try {
           await send();
         } catch (cause) {

@@ -54,12 +54,11 @@ async function post(
   }
 }
 
-/** Statuses below 500 that say "not now" rather than "no". */
-const busyStatuses: readonly number[] = [408, 409, 425, 429];
-
 function checkStatus(status: number, consumerId: string): void {
   if (status >= 200 && status < 300) return;
-  const isFinal = status >= 300 && status < 500 && !busyStatuses.includes(status);
+  // A redirect is never followed and 410 asks to be left alone; anything else may be a deployment
+  // under way, and a consumer that was given up is a consumer that was not told.
+  const isFinal = status === 410 || (status >= 300 && status < 400);
   const code = isFinal ? 'consumer_refused' : 'consumer_unreachable';
   throw new AppError(code, { detail: `consumer ${consumerId} answered ${status}` });
 }

@@ -28,7 +28,10 @@ export type ParsedEvent =
   | { readonly kind: 'event'; readonly event: KeyVaultEvent }
   | { readonly kind: 'invalid'; readonly faults: readonly string[] };
 
-const text = z.string().trim().min(1, 'is missing or empty');
+const namePattern = /^[0-9a-zA-Z-]{1,127}$/;
+const versionPattern = /^[0-9a-f]{32}$/i;
+// Not `min`: zod compares the length of whatever came, and a crafted object can make that throw.
+const text = z.string('is missing or empty').trim().regex(/./su, 'is missing or empty');
 const Envelope = z.object({ id: text, type: text, origin: text, subject: text });
 const Data = z.object({
   id: z.url({ protocol: /^https$/, error: 'must be the https id of a version' }),
@@ -60,13 +63,14 @@ export function parseKeyVaultEvent(input: unknown): ParsedEvent {
 }
 
 function assemble(envelope: z.output<typeof Envelope>, data: z.output<typeof Data>): ParsedEvent {
-  const known = kinds[envelope.type.toLowerCase() as keyof typeof kinds];
+  const known = kindOf(envelope.type);
   if (!known) return invalid(`eventType: ${envelope.type} is not a Key Vault event we know`);
   const url = new URL(data.id);
   const [collection, name, version, ...rest] = url.pathname
     .split('/')
     .filter((part) => part !== '');
-  if (!name || !version || rest.length > 0 || collection !== `${known.type}s`) {
+  const isId = namePattern.test(name ?? '') && versionPattern.test(version ?? '');
+  if (!name || !version || !isId || rest.length > 0 || collection !== `${known.type}s`) {
     return invalid(`data.Id: must be {vault}/${known.type}s/{name}/{version}`);
   }
   const faults = [
@@ -76,13 +80,21 @@ function assemble(envelope: z.output<typeof Envelope>, data: z.output<typeof Dat
     ...disagreement('subject', envelope.subject, name),
     ...disagreement('topic', envelope.origin.split('/').at(-1) ?? '', data.vaultname),
   ];
-  const exp =
-    data.exp === null || data.exp === undefined || data.exp === '' ? null : Number(data.exp);
-  if (exp !== null && !Number.isFinite(exp)) faults.push('data.EXP: must be seconds since 1970');
+  const isAbsent = data.exp === null || data.exp === undefined || data.exp === '';
+  const expiresOn = isAbsent ? null : new Date(Number(data.exp) * 1000);
+  // A number no date can hold makes an invalid date too.
+  if (expiresOn !== null && Number.isNaN(expiresOn.getTime())) {
+    faults.push('data.EXP: must be seconds since 1970');
+  }
   if (faults.length > 0) return { kind: 'invalid', faults };
-  const expiresOn = exp === null ? null : new Date(exp * 1000);
   const event = { id: envelope.id, fact: known.fact, type: known.type, expiresOn };
   return { kind: 'event', event: { ...event, vaultUrl: url.origin, name, version } };
+}
+
+/** Own members only: a type called `constructor` is not one of ours. */
+function kindOf(type: string) {
+  const key = type.toLowerCase();
+  return Object.hasOwn(kinds, key) ? kinds[key as keyof typeof kinds] : null;
 }
 
 function invalid(fault: string): ParsedEvent {

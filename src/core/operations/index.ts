@@ -5,6 +5,7 @@ import {
   plan,
   type RotationServices,
   readRotation,
+  release,
   resume,
   rotationList,
   startRotation,
@@ -25,6 +26,7 @@ export const operations: readonly AnyOperation[] = [
   rotationList,
   cancel,
   resume,
+  release,
 ];
 
 export type { HttpAnswer, HttpRequest } from './http-message.ts';

@@ -1,10 +1,12 @@
 import { z } from 'zod';
+import type { Caller } from '../auth/tokens.ts';
 import { AppError } from '../errors.ts';
 import {
   cancelRotation,
   getRotation,
   listRotations,
   planRotation,
+  releaseRotation,
   requestRotation,
   resumeRotation,
 } from '../rotation/rotations.ts';
@@ -65,7 +67,7 @@ export const startRotation = operation({
     const ref = { ...params, type: 'secret' } as const;
     const id = await requestRotation(services.engine, ref, {
       reason: 'on-demand',
-      requestedBy: caller.subject,
+      requestedBy: nameOf(caller),
       correlationId,
       expectedBaseVersion: null,
     });
@@ -162,7 +164,7 @@ export const cancel = operation({
   status: 202,
   errors: ['not_found', 'not_cancellable', 'storage_unavailable'],
   run: async ({ params }, { services, caller }: Context) =>
-    writable(await cancelRotation(services.engine, params.id, caller.subject)),
+    writable(await cancelRotation(services.engine, params.id, nameOf(caller))),
 });
 
 export const resume = operation({
@@ -178,8 +180,30 @@ export const resume = operation({
   status: 202,
   errors: ['not_found', 'conflict', 'storage_unavailable'],
   run: async ({ params }, { services, caller }: Context) =>
-    writable(await resumeRotation(services.engine, params.id, caller.subject)),
+    writable(await resumeRotation(services.engine, params.id, nameOf(caller))),
 });
+
+export const release = operation({
+  id: 'release-rotation',
+  summary:
+    'Gives a held rotation up after things were put right by hand; its object is free again.',
+  method: 'POST',
+  route: 'rotations/{id}/release',
+  allow: 'Keyturn.Rotations.Operate',
+  audit: 'durable',
+  auditSubject: ({ params }) => ({ rotationId: params.id }),
+  params: RotationPath,
+  returns: Rotation,
+  status: 202,
+  errors: ['not_found', 'conflict', 'storage_unavailable'],
+  run: async ({ params }, { services, caller }: Context) =>
+    writable(await releaseRotation(services.engine, params.id, nameOf(caller))),
+});
+
+/** Who asked, as messages and journals keep it; a token's subject may be of any length. */
+function nameOf({ subject }: Caller): string {
+  return subject.slice(0, 256);
+}
 
 function writable(view: Awaited<ReturnType<typeof getRotation>>) {
   return { ...view, history: [...view.history] };

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import { covers, Policy } from './policy.ts';
 import { Target } from './target.ts';
 
@@ -44,11 +44,12 @@ export function readCatalog(
     if (targets.has(target.id)) faults.push(`${raw.where}: id: ${target.id} is taken already`);
     else targets.set(target.id, target);
   }
+  const admins = documents.targets.flatMap(adminOf);
   const policies: Policy[] = [];
   for (const raw of documents.policies) {
     const policy = parseDocument(Policy, raw, faults);
     if (!policy) continue;
-    const found = policyFaults(policy, { policies, targets, handlers });
+    const found = policyFaults(policy, { policies, targets, handlers, admins });
     faults.push(...found.map((fault) => `${raw.where}: ${fault}`));
     if (found.length === 0) policies.push(policy);
   }
@@ -67,10 +68,10 @@ function parseTarget(
     faults.push(`${raw.where}: handler: ${unknownHandler(target.handler, handlers)}`);
     return null;
   }
-  const settings = rules.targetSettings.safeParse(target.settings);
-  if (settings.success) return target;
-  faults.push(...issueLines(settings.error, `${raw.where}: settings`));
-  return null;
+  const where = `${raw.where}: settings`;
+  const settings = parseSafely(rules.targetSettings, { where, body: target.settings });
+  faults.push(...settings.faults);
+  return settings.faults.length === 0 ? target : null;
 }
 
 function policyFaults(
@@ -79,6 +80,7 @@ function policyFaults(
     readonly policies: readonly Policy[];
     readonly targets: ReadonlyMap<string, Target>;
     readonly handlers: ReadonlyMap<string, HandlerRules>;
+    readonly admins: readonly Admin[];
   },
 ): string[] {
   const faults: string[] = [];
@@ -92,12 +94,25 @@ function policyFaults(
   else if (rules.targetSettings && !target) faults.push('target: name the target to rotate at');
   else if (!rules.targetSettings && target) faults.push(`target: ${policy.handler} takes none`);
   else faults.push(...pairFaults(policy, target, rules));
-  for (const admin of known.targets.values()) {
-    if (admin.admin && covers(policy.covers, { ...admin.admin, type: 'secret' })) {
-      faults.push(`covers: includes ${admin.admin.name}, the admin secret of target ${admin.id}`);
+  for (const { where, ...secret } of known.admins) {
+    if (covers(policy.covers, { ...secret, type: 'secret' })) {
+      faults.push(`covers: includes ${secret.name}, the admin secret of a target (${where})`);
     }
   }
   return faults;
+}
+
+interface Admin {
+  readonly where: string;
+  readonly vault: string;
+  readonly name: string;
+}
+
+/** The admin secret of a target document, whatever else is wrong with it: a slip must not expose it. */
+function adminOf(raw: RawDocument): Admin[] {
+  const { where } = raw;
+  const admin = parseSafely(z.object({ admin: Target.shape.admin }), raw).data?.admin;
+  return admin ? [{ where, vault: admin.vault, name: admin.name }] : [];
 }
 
 function pairFaults(policy: Policy, target: Target | null, rules: HandlerRules): readonly string[] {
@@ -112,10 +127,24 @@ function unknownHandler(id: string, handlers: ReadonlyMap<string, HandlerRules>)
 }
 
 function parseDocument<T>(schema: z.ZodType<T>, raw: RawDocument, faults: string[]): T | null {
-  const parsed = schema.safeParse(raw.body);
-  if (parsed.success) return parsed.data;
-  faults.push(...issueLines(parsed.error, raw.where));
+  const parsed = parseSafely(schema, raw);
+  if (parsed.data !== undefined) return parsed.data;
+  faults.push(...parsed.faults);
   return null;
+}
+
+/** Zod compares the length of whatever stands in a member, and a crafted object can make that throw. */
+function parseSafely<T>(
+  schema: z.ZodType<T>,
+  { where, body }: RawDocument,
+): { readonly data?: T; readonly faults: readonly string[] } {
+  try {
+    const parsed = schema.safeParse(body);
+    if (parsed.success) return { data: parsed.data, faults: [] };
+    return { faults: issueLines(parsed.error, where) };
+  } catch {
+    return { faults: [`${where}: cannot be read as a document`] };
+  }
 }
 
 /** One line per issue: `where: field.path: what to do`. */

@@ -43,6 +43,12 @@ const ValueShape = z
   ])
   .prefault({ shape: 'raw' });
 
+/** The periods of a policy, once each was parsed. */
+const Periods = z.object({
+  schedule: z.object({ validFor: z.number(), leadTime: z.number() }),
+  grace: z.number(),
+});
+
 /**
  * A policy document: which objects, by which handler, how often, and who is told. It names a target
  * by id only; hosts and admin secrets lie in target documents, under another role.
@@ -61,23 +67,25 @@ export const Policy = z
     grace: Duration,
     generator: Generator,
     value: ValueShape,
-    consumers: z.array(Consumer).max(20).default([]),
+    consumers: z
+      .array(Consumer)
+      .max(20)
+      .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, 'ids must differ')
+      .default([]),
     paused: z.boolean().default(false),
   })
-  .superRefine((policy, context) => {
-    const { validFor, leadTime } = policy.schedule;
-    if (validFor <= leadTime + policy.grace) {
+  .superRefine(
+    ({ schedule, grace }, context) => {
+      if (schedule.validFor > schedule.leadTime + grace) return;
       context.addIssue({
         code: 'custom',
         path: ['schedule', 'validFor'],
-        message: `must be longer than leadTime plus grace (${leadTime + policy.grace} s), else every new version is due at birth`,
+        message: `must be longer than leadTime plus grace (${schedule.leadTime + grace} s), else every new version is due at birth`,
       });
-    }
-    const ids = policy.consumers.map((consumer) => consumer.id);
-    if (new Set(ids).size !== ids.length) {
-      context.addIssue({ code: 'custom', path: ['consumers'], message: 'ids must differ' });
-    }
-  });
+    },
+    // Also when other members are at fault: all faults are told at once.
+    { when: ({ value }) => Periods.safeParse(value).success },
+  );
 export type Policy = z.output<typeof Policy>;
 export type ValueShape = Policy['value'];
 export type Generator = Policy['generator'];
@@ -90,9 +98,20 @@ export function covers(covered: Policy['covers'], ref: ObjectRef): boolean {
   );
 }
 
+/** Leftmost fits one after the other: no pattern takes longer than its length times the name's. */
 function matchesGlob(glob: string, name: string): boolean {
-  const parts = glob.split('*').map((part) => part.replaceAll('-', '\\-'));
-  return new RegExp(`^${parts.join('.*')}$`, 'i').test(name);
+  const text = name.toLowerCase();
+  const [start = '', ...rest] = glob.toLowerCase().split('*');
+  const end = rest.pop();
+  if (end === undefined) return text === start;
+  if (!text.startsWith(start)) return false;
+  let at = start.length;
+  for (const part of rest) {
+    const found = text.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return text.length - end.length >= at && text.endsWith(end);
 }
 
 export type PolicyChoice =

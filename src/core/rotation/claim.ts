@@ -1,9 +1,9 @@
 import { hasCode, toAppError } from '../errors.ts';
 import { choosePolicy, covers, type Policy } from '../policies/policy.ts';
 import type { Target } from '../policies/target.ts';
-import type { SecretProperties, SecretService } from '../vault/ports.ts';
+import type { ObjectRef, SecretProperties, SecretService } from '../vault/ports.ts';
 import { type Decision, decide, type Situation } from './decide.ts';
-import { afterFailure } from './failure.ts';
+import { afterFailure, outcomeOf } from './failure.ts';
 import { settingsOf } from './handler.ts';
 import { type Journal, moved } from './journal.ts';
 import { Lease, offerLease } from './lease.ts';
@@ -18,7 +18,8 @@ import {
   readRecord,
   shardOf,
 } from './records.ts';
-import { currentCatalog, type EngineServices, leaseTools } from './services.ts';
+import { comeBack, currentCatalog, type EngineServices, leaseTools } from './services.ts';
+import { intendedEntries, owedEntries } from './trail.ts';
 
 export function newJournal(message: RotateMessage, now: Date): Journal {
   const at = now.toISOString();
@@ -39,6 +40,7 @@ export function newJournal(message: RotateMessage, now: Date): Journal {
     previousLogin: null,
     candidate: null,
     promotedVersion: null,
+    inForce: null,
     gapMs: null,
     retireAt: null,
     attempts: 0,
@@ -84,7 +86,12 @@ export async function startOrSkip(services: EngineServices, held: HeldJournal): 
   return { kind: 'yielded' };
 }
 
-async function claim(services: EngineServices, held: HeldJournal): Promise<Started> {
+async function claim(services: EngineServices, requested: HeldJournal): Promise<Started> {
+  const { journal, etag } = requested;
+  // A value is about to be read: that, and the request itself, stand in the log first.
+  const intended = intendedEntries(journal, services.clock.now());
+  await services.audit.append([...owedEntries(journal), ...intended]);
+  const held = { journal: { ...journal, unaudited: [] }, etag };
   const found = await survey(services, held.journal);
   if (found.decision.kind === 'skip') {
     const { reason, message } = found.decision;
@@ -111,7 +118,7 @@ export async function survey(
   const { object } = request;
   const record = await readRecord(services.store, object);
   const secrets = secretsOf(services, object.vault);
-  const latest = secrets ? await readLatest(secrets, object.name) : 'unknown_vault';
+  const latest = secrets ? await readLatest(secrets, object) : 'unknown_vault';
   const catalog = await currentCatalog(services);
   const tags = typeof latest === 'string' ? {} : latest.tags;
   const listed = choosePolicy(catalog.policies, object, tags);
@@ -149,7 +156,12 @@ function secretsOf({ vaults }: EngineServices, alias: string): SecretService | n
   return vault?.secrets ?? null;
 }
 
-async function readLatest(secrets: SecretService, name: string): Promise<Situation['latest']> {
+async function readLatest(
+  secrets: SecretService,
+  { type, name }: ObjectRef,
+): Promise<Situation['latest']> {
+  // What is no secret may have a secret's name, which is none of our business then.
+  if (type !== 'secret') return 'missing';
   try {
     return (await secrets.get(name)).properties;
   } catch (error) {
@@ -193,15 +205,21 @@ async function putOff(
   error: ReturnType<typeof toAppError>,
 ): Promise<Started> {
   const { journal } = held;
-  const outcome = { code: error.code, message: error.detail };
+  const outcome = outcomeOf(error);
   const timing = { now: services.clock.now(), retrySeconds: services.settings.retrySeconds };
   const after = afterFailure({ attempts: journal.attempts, state: 'REQUESTED' }, error, timing);
-  if (after.kind === 'move') return end(services, held, { to: 'FAILED_CLEAN', outcome });
-  const resumeAt = after.at.toISOString();
-  const waiting = { ...journal, attempts: journal.attempts + 1, lastError: outcome, resumeAt };
   const when = { etag: held.etag };
-  await services.store.transact(shardOf(journal.object), [putJournal(waiting, when)]);
-  return { kind: 'waiting', until: after.at };
+  try {
+    if (after.kind === 'move') return await end(services, held, { to: 'FAILED_CLEAN', outcome });
+    const resumeAt = after.at.toISOString();
+    const waiting = { ...journal, attempts: journal.attempts + 1, lastError: outcome, resumeAt };
+    await services.store.transact(shardOf(journal.object), [putJournal(waiting, when)]);
+    await comeBack(services, waiting, after.at);
+    return { kind: 'waiting', until: after.at };
+  } catch (cause) {
+    if (hasCode(cause, 'conflict')) return { kind: 'yielded' };
+    throw cause;
+  }
 }
 
 async function end(

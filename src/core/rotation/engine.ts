@@ -1,8 +1,9 @@
 import { hasCode } from '../errors.ts';
 import { errorFields } from '../log.ts';
-import type { ObjectRef } from '../vault/ports.ts';
+import { type ObjectRef, objectId } from '../vault/ports.ts';
 import { newJournal, startOrSkip } from './claim.ts';
-import { isEnd, type Journal, moved } from './journal.ts';
+import { settingsOf } from './handler.ts';
+import { isCancellable, isEnd, type Journal, moved } from './journal.ts';
 import { Lease, offerLease } from './lease.ts';
 import type { RotateMessage, RotationMessage } from './message.ts';
 import {
@@ -15,8 +16,8 @@ import {
   rowId,
   shardOf,
 } from './records.ts';
-import { type EngineServices, leaseTools } from './services.ts';
-import { closeAudit, type Handled, isCancellable, work } from './work.ts';
+import { currentCatalog, type EngineServices, leaseTools } from './services.ts';
+import { close, type Handled, work } from './work.ts';
 
 /**
  * Works on the rotation of `message` until it ends, must wait, or is somebody else's. Safe to call
@@ -39,14 +40,27 @@ export async function handleRotation(
   return held.journal.state === 'REQUESTED' ? start(services, held) : takeOver(services, held);
 }
 
-/** Ends the rotation of a message that could not be handled again and again; a human must look. */
+/**
+ * What becomes of a message that could not be handled again and again: it is tried once more, since
+ * storage may have been away for a while; what fails for another reason is held for a human to look.
+ * @throws AppError `storage_unavailable`: the message should be delivered again
+ */
 export async function quarantinePoisoned(
   services: EngineServices,
   message: RotationMessage,
 ): Promise<Handled> {
   const ref: ObjectRef = { vault: message.vault, type: message.type, name: message.name };
-  const held = await readJournal(services.store, shardOf(ref), message.requestId);
   services.log.error('rotation.poisoned', { rotationId: message.requestId });
+  try {
+    return await handleRotation(services, message);
+  } catch (error) {
+    if (hasCode(error, 'storage_unavailable')) throw error;
+    services.log.error('rotation.unmanageable', {
+      rotationId: message.requestId,
+      ...errorFields(error),
+    });
+  }
+  const held = await readJournal(services.store, shardOf(ref), message.requestId);
   if (!held || isEnd(held.journal.state)) return { kind: 'unknown' };
   const record = await readRecord(services.store, ref);
   const outcome = {
@@ -59,7 +73,7 @@ export async function quarantinePoisoned(
     putJournal(journal, { etag: held.etag }),
     putRecord(ref, record, { ...record.body, active: null, quarantined: journal.id }),
   ]);
-  await closeAudit(services, { journal, etag: etag ?? '' });
+  await close(services, { journal, etag: etag ?? '' });
   return { kind: 'ended', state: 'QUARANTINED' };
 }
 
@@ -95,7 +109,7 @@ async function start(services: EngineServices, held: HeldJournal): Promise<Handl
     case 'ended': {
       const { id, state, outcome } = started.held.journal;
       services.log.info('rotation.skipped', { rotationId: id, state, reason: outcome?.code });
-      await closeAudit(services, started.held);
+      await close(services, started.held);
       return { kind: 'ended', state };
     }
     default:
@@ -110,7 +124,9 @@ async function takeOver(services: EngineServices, held: HeldJournal): Promise<Ha
   const at = services.clock.now();
   const offer = await offerLease(tools, object);
   if (offer.kind === 'held') return { kind: 'yielded' };
-  const journal = { ...held.journal, epoch: offer.epoch, resumeAt: null };
+  // A lease that ran out was its holder's last: that try counts.
+  const attempts = held.journal.attempts + (offer.isLapsed ? 1 : 0);
+  const journal = { ...held.journal, epoch: offer.epoch, resumeAt: null, attempts };
   try {
     const writes = [putJournal(journal, { etag: held.etag }), offer.write];
     const [etag, leaseEtag] = await services.store.transact(shardOf(object), writes);
@@ -130,10 +146,31 @@ async function atEnd(
   message: RotationMessage,
 ): Promise<Handled> {
   const { journal } = held;
-  if (journal.unaudited.length > 0) await closeAudit(services, held);
-  else if (message.kind === 'resume' && message.reopen && journal.heldFrom !== null) {
-    return reopen(services, held, journal.heldFrom);
+  if (journal.unaudited.length > 0) await close(services, held);
+  const isAsked = message.kind === 'resume' && message.reopen;
+  if (journal.heldFrom === null || (message.kind !== 'release' && !isAsked)) {
+    return { kind: 'ended', state: journal.state };
   }
+  const now = await readJournal(services.store, shardOf(journal.object), journal.id);
+  if (!now?.journal.heldFrom) return { kind: 'ended', state: journal.state };
+  if (message.kind === 'release') return release(services, now);
+  return reopen(services, now, now.journal.heldFrom);
+}
+
+/** An operator has put things right by hand: nothing of this rotation is kept, the object is free. */
+async function release(services: EngineServices, held: HeldJournal): Promise<Handled> {
+  const { journal } = held;
+  const { object } = journal;
+  await services.pending.drop(journal.id);
+  const record = await readRecord(services.store, object);
+  const isHolder = record.body.quarantined === journal.id;
+  const message = `${journal.outcome?.message ?? 'held'} (released by an operator)`;
+  const outcome = { code: journal.outcome?.code ?? 'released', message };
+  await services.store.transact(shardOf(object), [
+    putJournal({ ...journal, heldFrom: null, candidate: null, outcome }, { etag: held.etag }),
+    putRecord(object, record, { ...record.body, ...(isHolder ? { quarantined: null } : {}) }),
+  ]);
+  services.log.warn('rotation.released', { rotationId: journal.id, object: objectId(object) });
   return { kind: 'ended', state: journal.state };
 }
 
@@ -150,13 +187,25 @@ async function reopen(
   }
   const journal: Journal = {
     ...moved(held.journal, to, services.clock.now(), 'reopened'),
+    target: await mendedTarget(services, held.journal),
     heldFrom: null,
+    outcome: null,
   };
   const [etag] = await services.store.transact(shardOf(object), [
     putJournal(journal, { etag: held.etag }),
     putRecord(object, record, { ...record.body, active: journal.id, quarantined: null }),
     putActive(journal),
   ]);
-  const again = { journal, etag: etag ?? '' };
-  return journal.state === 'REQUESTED' ? start(services, again) : takeOver(services, again);
+  return takeOver(services, { journal, etag: etag ?? '' });
+}
+
+/** The target document as it is now, if it still fits: it may be what had to be mended. */
+async function mendedTarget(
+  services: EngineServices,
+  { policy, target, overlap }: Journal,
+): Promise<Journal['target']> {
+  const now = (await currentCatalog(services)).targets.get(target?.id ?? '');
+  const handler = services.handlers.get(policy?.handler ?? '');
+  if (!now || !handler || now.handler !== handler.id) return target;
+  return handler.overlap(settingsOf(handler, now)) === overlap ? now : target;
 }

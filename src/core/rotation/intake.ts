@@ -1,5 +1,8 @@
+import { toAppError } from '../errors.ts';
 import { parseKeyVaultEvent } from '../events/key-vault-event.ts';
-import type { ObjectRef } from '../vault/ports.ts';
+import { errorFields } from '../log.ts';
+import { type ObjectRef, objectId } from '../vault/ports.ts';
+import { mendLateWrite } from './late-write.ts';
 import { readRecord } from './records.ts';
 import { requestRotation } from './rotations.ts';
 import type { EngineServices } from './services.ts';
@@ -12,7 +15,8 @@ export type Taken =
 /**
  * An event from outside becomes a message, or an audited skip. What is not ours is never an error:
  * the sender would deliver it for a day.
- * @throws AppError `storage_unavailable` only, so that the event is delivered again
+ * @throws AppError `storage_unavailable`, or a vault that does not answer, so that the event is
+ * delivered again
  */
 export async function takeEvent(services: EngineServices, input: unknown): Promise<Taken> {
   const parsed = parseKeyVaultEvent(input);
@@ -31,15 +35,33 @@ export async function takeEvent(services: EngineServices, input: unknown): Promi
     await record(services, { action: 'event.skipped', detail });
     return { kind: 'skipped', reason: 'foreign_vault' };
   }
-  if (event.fact === 'new-version') return { kind: 'skipped', reason: 'no_action' };
   const ref = { vault: vault.alias, type: event.type, name: event.name };
+  const correlationId = event.id.slice(0, 128);
+  if (event.fact === 'new-version') return takeNewVersion(services, ref, correlationId);
   const rotationId = await requestRotation(services, ref, {
     reason: event.fact,
     requestedBy: 'event-grid',
-    correlationId: event.id.slice(0, 128),
+    correlationId,
     expectedBaseVersion: event.version,
   });
   return { kind: 'requested', rotationId };
+}
+
+/** Somebody wrote. Only a late write of our own is ours to mend. */
+async function takeNewVersion(
+  services: EngineServices,
+  ref: ObjectRef,
+  correlationId: string,
+): Promise<Taken> {
+  if (ref.type !== 'secret') return { kind: 'skipped', reason: 'no_action' };
+  try {
+    const rotationId = await mendLateWrite(services, ref, correlationId);
+    if (rotationId !== null) return { kind: 'requested', rotationId };
+  } catch (error) {
+    if (toAppError(error, 'look at a new version').retryable) throw error;
+    services.log.warn('event.not_looked_into', { object: objectId(ref), ...errorFields(error) });
+  }
+  return { kind: 'skipped', reason: 'no_action' };
 }
 
 /** Asks for what a scan found due, unless the object is busy, held or resting already. */

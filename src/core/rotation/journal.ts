@@ -47,7 +47,7 @@ const State = z.enum([...openStates, ...endStates]);
 
 /** Where a candidate waits: a version in the pending vault, or its ciphertext in this journal. */
 export const CandidateRef = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('vault'), name: z.string() }),
+  z.strictObject({ kind: z.literal('vault'), name: z.string(), version: z.string() }),
   z.strictObject({
     kind: z.literal('sealed'),
     key: z.string(),
@@ -58,6 +58,13 @@ export const CandidateRef = z.discriminatedUnion('kind', [
 export type CandidateRef = z.output<typeof CandidateRef>;
 
 const Instant = z.iso.datetime();
+
+/** A version that was proven to log in, and the rotation its tag names, if any. */
+export const ProvenVersion = z.strictObject({
+  version: z.string(),
+  rotationId: z.string().nullable(),
+});
+export type ProvenVersion = z.output<typeof ProvenVersion>;
 
 /** The durable record of one rotation: references only, never a value. */
 export const Journal = z.strictObject({
@@ -90,10 +97,12 @@ export const Journal = z.strictObject({
   previousLogin: z.string().nullable(),
   candidate: CandidateRef.nullable(),
   promotedVersion: z.string().nullable(),
+  /** What this rotation proved to be in force last; it goes into the object's record at the end. */
+  inForce: ProvenVersion.nullable(),
   /** Milliseconds in which the latest version did not log in; null where there is no gap. */
   gapMs: z.number().nullable(),
   retireAt: Instant.nullable(),
-  /** Failed tries of the present state. */
+  /** Tries of the present state that failed, or that ended with their process. */
   attempts: z.int(),
   resumeAt: Instant.nullable(),
   /** The state an operator's resume goes back to. */
@@ -120,6 +129,20 @@ export type Journal = Omit<z.output<typeof Journal>, 'policy' | 'target'> & {
   readonly policy: Policy | null;
   readonly target: Target | null;
 };
+
+/** Until the new version may be in use, a rotation can still be called off. */
+export function isCancellable(state: State): boolean {
+  const states: readonly State[] = [
+    ...(['REQUESTED', 'CLAIMED', 'PREFLIGHTED', 'STAGED'] as const),
+    ...(['APPLYING', 'APPLIED', 'VERIFIED', 'PROMOTING'] as const),
+  ];
+  return states.includes(state);
+}
+
+/** Whether the target or the vault may have been changed: the intent to is written first. */
+export function wasTouched({ history }: Pick<Journal, 'history'>): boolean {
+  return history.some(({ state }) => state === 'APPLYING');
+}
 
 /** @throws AppError `corrupt` */
 export function parseJournal(body: JsonObject): Journal {

@@ -13,9 +13,17 @@ const LeaseRow = z.strictObject({
 });
 type LeaseRow = z.output<typeof LeaseRow>;
 
-/** What `tryLease` found: the write that would take the lease, or that somebody has it. */
+const released = new Date(0).toISOString();
+
+/** What `offerLease` found: the write that would take the lease, or that somebody has it. */
 export type LeaseOffer =
-  | { readonly kind: 'free'; readonly epoch: number; readonly write: DocumentWrite }
+  | {
+      readonly kind: 'free';
+      readonly epoch: number;
+      /** Whether the last holder let it run out instead of giving it back. */
+      readonly isLapsed: boolean;
+      readonly write: DocumentWrite;
+    }
   | { readonly kind: 'held'; readonly until: Date };
 
 export interface LeaseTools {
@@ -39,7 +47,9 @@ export async function offerLease(tools: LeaseTools, ref: ObjectRef): Promise<Lea
   const epoch = (row?.epoch ?? 0) + 1;
   const body = nextRow(tools, epoch);
   const when = found ? { etag: found.etag } : 'absent';
-  return { kind: 'free', epoch, write: { kind: 'put', id: rowId.lease(ref), body, when } };
+  const isLapsed = row !== null && row.expiresAt !== released;
+  const write = { kind: 'put', id: rowId.lease(ref), body, when } as const;
+  return { kind: 'free', epoch, isLapsed, write };
 }
 
 /** A lease that was taken. Renews itself at a third of its time until `release` or `stop`. */
@@ -84,7 +94,7 @@ export class Lease implements Fence {
   /** Stops renewing and gives the write that frees the lease, for the caller's last transaction. */
   async release(): Promise<DocumentWrite> {
     await this.stop();
-    const row = { ...nextRow(this.#tools, this.epoch), expiresAt: new Date(0).toISOString() };
+    const row = { ...nextRow(this.#tools, this.epoch), expiresAt: released };
     return { kind: 'put', id: rowId.lease(this.#ref), body: row, when: { etag: this.#etag } };
   }
 

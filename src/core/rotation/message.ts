@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { AppError } from '../errors.ts';
 import type { JsonObject } from '../storage/ports.ts';
+import type { Journal } from './journal.ts';
 import { ulidPattern } from './ulid.ts';
 
 const base = {
@@ -27,6 +28,8 @@ export const RotationMessage = z.discriminatedUnion('kind', [
     /** An operator's word that a held rotation (QUARANTINED, REVOKE_FAILED) is to go on. */
     reopen: z.boolean().default(false),
   }),
+  /** An operator's word that a held rotation is over: its object is free again. */
+  z.strictObject({ kind: z.literal('release'), ...base }),
 ]);
 export type RotationMessage = z.output<typeof RotationMessage>;
 export type RotateMessage = Extract<RotationMessage, { kind: 'rotate' }>;
@@ -37,6 +40,18 @@ export function parseRotationMessage(input: unknown): RotationMessage {
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
   throw new AppError('invalid_input', { detail: `rotation message: ${faults.join('; ')}` });
+}
+
+/** The message that goes on with a rotation. */
+export function resumeMessage(
+  journal: Pick<Journal, 'id' | 'object' | 'correlationId'>,
+  by: { readonly requestedBy: string; readonly reopen: boolean } = {
+    requestedBy: 'engine',
+    reopen: false,
+  },
+): JsonObject {
+  const { id, object, correlationId } = journal;
+  return toQueue({ kind: 'resume', requestId: id, ...object, correlationId, ...by });
 }
 
 /** The message as a queue carries it. */

@@ -9,9 +9,14 @@ import type { CandidateRef } from './journal.ts';
  * engine's own, and ciphertext inside the journal.
  */
 export interface PendingStore {
-  /** Keeps `value`; afterwards `find` gives it whatever process asks. @returns what the journal keeps */
-  stage(rotationId: string, value: SecretString): Promise<CandidateRef>;
-  /** The staged value, null when there is none (any more). `ref` may be null before it is recorded. */
+  /**
+   * Keeps `value`; afterwards `find` gives it, whatever process asks and whatever an earlier run
+   * has staged or stages late. `guard` is called as the last thing before something is sent, and
+   * throws when it must not be.
+   * @returns what the journal keeps
+   */
+  stage(rotationId: string, value: SecretString, guard: () => void): Promise<CandidateRef>;
+  /** The value `ref` stands for, null when there is none (any more). */
   find(rotationId: string, ref: CandidateRef | null): Promise<SecretString | null>;
   /** Erases every trace, soft-deleted copies too; done already when there is none. */
   drop(rotationId: string): Promise<void>;
@@ -20,22 +25,24 @@ export interface PendingStore {
 /** Secrets `wal-<rotationId>` of a vault that nobody but the engine can reach. */
 export function vaultPendingStore(secrets: SecretService): PendingStore {
   const nameOf = (rotationId: string) => `wal-${rotationId}`;
-  const find = async (rotationId: string) => {
+  const find: PendingStore['find'] = async (rotationId, ref) => {
+    if (ref?.kind !== 'vault') return null;
     try {
-      return (await secrets.get(nameOf(rotationId))).value;
+      return (await secrets.get(nameOf(rotationId), ref.version)).value;
     } catch (error) {
       if (hasCode(error, 'not_found')) return null;
       throw error;
     }
   };
   return {
-    async stage(rotationId, value) {
-      await secrets.set(nameOf(rotationId), { value });
-      const kept = await find(rotationId);
-      if (kept?.equals(value)) return { kind: 'vault', name: nameOf(rotationId) };
-      throw new AppError('vault_unavailable', { detail: `read back ${nameOf(rotationId)}` });
+    async stage(rotationId, value, guard) {
+      const name = nameOf(rotationId);
+      const { version } = await secrets.set(name, { value }, { guard });
+      const ref = { kind: 'vault', name, version } as const;
+      if ((await find(rotationId, ref))?.equals(value)) return ref;
+      throw new AppError('vault_unavailable', { detail: `read back ${name}` });
     },
-    find: (rotationId) => find(rotationId),
+    find,
     drop: (rotationId) => secrets.erase(nameOf(rotationId)),
   };
 }
@@ -65,10 +72,11 @@ export function sealedPendingStore(secrets: SecretService, keyName: string): Pen
       const held = await secrets.get(keyName, ref.key);
       const bytes = Buffer.from(ref.ciphertext, 'base64');
       const nonce = Buffer.from(ref.nonce, 'base64');
-      const cipher = createDecipheriv('aes-256-gcm', keyBytes(held.value, keyName), nonce);
-      cipher.setAAD(Buffer.from(rotationId));
-      cipher.setAuthTag(bytes.subarray(-16));
+      const key = keyBytes(held.value, keyName);
       try {
+        const cipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: 16 });
+        cipher.setAAD(Buffer.from(rotationId));
+        cipher.setAuthTag(bytes.subarray(-16));
         const text = Buffer.concat([cipher.update(bytes.subarray(0, -16)), cipher.final()]);
         return new SecretString(text.toString('utf8'));
       } catch (cause) {

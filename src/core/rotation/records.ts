@@ -9,7 +9,7 @@ import type {
   StoredDocument,
 } from '../storage/ports.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
-import { type Journal, journalBody, parseJournal } from './journal.ts';
+import { type Journal, journalBody, ProvenVersion, parseJournal } from './journal.ts';
 
 /** Objects are spread over this many partitions; a sweep lists each. Fixed: it is part of the data. */
 const shardCount = 16;
@@ -44,6 +44,8 @@ const ObjectRecord = z.strictObject({
   quarantined: z.string().nullable(),
   failures: z.int(),
   circuitOpenUntil: z.iso.datetime().nullable(),
+  /** The version the last rotation proved to log in; null before there was one. */
+  inForce: ProvenVersion.nullable(),
   last: z.strictObject({ rotationId: z.string(), state: z.string(), at: z.string() }).nullable(),
 });
 /** The durable record of one object: which rotation has it, and how the last ones ended. */
@@ -54,6 +56,7 @@ export const emptyRecord: ObjectRecord = {
   quarantined: null,
   failures: 0,
   circuitOpenUntil: null,
+  inForce: null,
   last: null,
 };
 

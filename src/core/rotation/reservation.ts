@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { AppError, hasCode } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
@@ -10,7 +11,7 @@ export type Reservation = z.output<typeof Reservation>;
 
 /**
  * Claims every resource for one rotation, in sorted order; what it holds already stays its own.
- * A claim of a rotation that has ended is dead and is taken over.
+ * A claim of a rotation that has ended is dead and is taken over; one that is quarantined has not.
  *
  * @throws AppError `target_in_grace` (retryable) when another rotation still holds one
  */
@@ -29,9 +30,9 @@ export async function unreserve(
   rotationId: string,
 ): Promise<void> {
   for (const resource of resources) {
-    const found = await store.get(partition, resource);
+    const found = await store.get(partition, idOf(resource));
     if (found?.body['rotationId'] !== rotationId) continue;
-    await store.delete(partition, resource, { etag: found.etag });
+    await store.delete(partition, found.id, { etag: found.etag });
   }
 }
 
@@ -40,14 +41,15 @@ async function reserveOne(
   resource: string,
   claim: Reservation,
 ): Promise<void> {
-  const found = await store.get(partition, resource);
+  const id = idOf(resource);
+  const found = await store.get(partition, id);
   if (found) {
-    const other = Reservation.parse(found.body);
+    const other = parseReservation(found.body, resource);
     if (other.rotationId === claim.rotationId) return;
     if (!(await hasEnded(store, other))) throw inGrace(resource, other.rotationId);
   }
   try {
-    await store.put(partition, resource, claim, found ? { etag: found.etag } : 'absent');
+    await store.put(partition, id, claim, found ? { etag: found.etag } : 'absent');
   } catch (cause) {
     if (hasCode(cause, 'conflict')) throw inGrace(resource, 'another rotation', cause);
     throw cause;
@@ -56,7 +58,22 @@ async function reserveOne(
 
 async function hasEnded(store: DocumentStore, other: Reservation): Promise<boolean> {
   const held = await readJournal(store, other.shard, other.rotationId);
-  return held === null || isEnd(held.journal.state);
+  if (held === null) return true;
+  const { state, heldFrom } = held.journal;
+  // Quarantined, it may be half way, and goes on when an operator says so, unless it was released.
+  return isEnd(state) && (state !== 'QUARANTINED' || heldFrom === null);
+}
+
+/** Readable where it fits into a document id. */
+function idOf(resource: string): string {
+  if (/^[\x21-\x7e]{1,200}$/.test(resource)) return resource;
+  return `sha256:${createHash('sha256').update(resource).digest('hex')}`;
+}
+
+function parseReservation(body: unknown, resource: string): Reservation {
+  const parsed = Reservation.safeParse(body);
+  if (parsed.success) return parsed.data;
+  throw new AppError('corrupt', { detail: `reservation of ${resource}`, cause: parsed.error });
 }
 
 function inGrace(resource: string, holder: string, cause?: unknown): AppError {

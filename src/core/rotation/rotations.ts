@@ -1,14 +1,14 @@
 import { AppError, hasCode } from '../errors.ts';
+import { errorFields } from '../log.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
 import { survey } from './claim.ts';
 import { settingsOf } from './handler.ts';
-import { isEnd, type Journal, type State } from './journal.ts';
-import { type RotateMessage, toQueue } from './message.ts';
+import { isCancellable, isEnd, type Journal, type State } from './journal.ts';
+import { type RotateMessage, resumeMessage, toQueue } from './message.ts';
 import { findJournal, heldJournal, journalPrefix, rowId, shardOf, shards } from './records.ts';
-import type { EngineServices } from './services.ts';
+import { type EngineServices, readAdmin } from './services.ts';
 import { ulid, ulidPattern } from './ulid.ts';
 import { parseValue } from './value.ts';
-import { isCancellable, readAdmin, resumeMessage } from './work.ts';
 
 /** A rotation as people see it. */
 export interface RotationView {
@@ -94,12 +94,34 @@ export async function resumeRotation(
   id: string,
   requestedBy: string,
 ): Promise<RotationView> {
-  const journal = await mustFind(services, id);
-  if (journal.heldFrom === null) {
-    throw new AppError('conflict', { detail: `${id} is ${journal.state}, which is not held` });
-  }
+  const journal = await mustBeHeld(services, id);
   await services.rotations.send(resumeMessage(journal, { requestedBy, reopen: true }));
   return viewOf(journal);
+}
+
+/** Gives a held rotation up, so that its object may be rotated again. @throws AppError `not_found`, `conflict` */
+export async function releaseRotation(
+  services: EngineServices,
+  id: string,
+  requestedBy: string,
+): Promise<RotationView> {
+  const journal = await mustBeHeld(services, id);
+  const { object, correlationId } = journal;
+  const message = {
+    kind: 'release',
+    requestId: id,
+    ...object,
+    requestedBy,
+    correlationId,
+  } as const;
+  await services.rotations.send(toQueue(message));
+  return viewOf(journal);
+}
+
+async function mustBeHeld(services: EngineServices, id: string): Promise<Journal> {
+  const journal = await mustFind(services, id);
+  if (journal.heldFrom !== null) return journal;
+  throw new AppError('conflict', { detail: `${id} is ${journal.state}, which is not held` });
 }
 
 export interface Plan {
@@ -195,7 +217,14 @@ async function journalsOf(services: EngineServices, shard: string): Promise<Jour
   let cursor: string | null = null;
   do {
     const page = await services.store.list(shard, { prefix: journalPrefix, cursor });
-    journals.push(...page.documents.map((document) => heldJournal(document).journal));
+    for (const document of page.documents) {
+      try {
+        journals.push(heldJournal(document).journal);
+      } catch (error) {
+        // One damaged document must not hide the others.
+        services.log.error('journal.damaged', { id: document.id, ...errorFields(error) });
+      }
+    }
     cursor = page.cursor;
   } while (cursor !== null);
   return journals;

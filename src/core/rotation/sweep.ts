@@ -1,9 +1,12 @@
+import { addSeconds } from '../clock.ts';
 import { activeDeliveryPrefix, deliveryDueAt } from '../consumers/outbox.ts';
 import { errorFields } from '../log.ts';
 import type { DocumentStore, StoredDocument } from '../storage/ports.ts';
+import { resumeMessage } from './message.ts';
 import { activeRotationPrefix, readJournal, rowId, shards } from './records.ts';
 import type { EngineServices } from './services.ts';
-import { resumeMessage } from './work.ts';
+
+const messageGraceSeconds = 5;
 
 export interface Swept {
   readonly resumed: number;
@@ -21,9 +24,7 @@ export async function sweep(services: EngineServices): Promise<Swept> {
       if (await resumeIfDue(services, shard, row)) counts.resumed++;
     }
     for await (const row of listAll(services.store, shard, activeDeliveryPrefix)) {
-      if (deliveryDueAt(row) > services.clock.now()) continue;
-      await services.notifications.send({ partition: shard, id: row.id });
-      counts.notified++;
+      if (await notifyIfDue(services, shard, row)) counts.notified++;
     }
   }
   if (counts.resumed + counts.notified > 0) services.log.info('sweep.finished', { ...counts });
@@ -62,6 +63,23 @@ async function resumeIfDue(
   } catch (error) {
     // One damaged row must not keep the sweep from the others.
     services.log.error('sweep.row_failed', { rotationId: id, ...errorFields(error) });
+    return false;
+  }
+}
+
+async function notifyIfDue(
+  services: EngineServices,
+  shard: string,
+  row: StoredDocument,
+): Promise<boolean> {
+  try {
+    // Its own message comes first; this is for one that was lost.
+    const lateAt = addSeconds(deliveryDueAt(row), messageGraceSeconds);
+    if (lateAt > services.clock.now()) return false;
+    await services.notifications.send({ partition: shard, id: row.id });
+    return true;
+  } catch (error) {
+    services.log.error('sweep.row_failed', { delivery: row.id, ...errorFields(error) });
     return false;
   }
 }

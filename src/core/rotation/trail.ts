@@ -1,7 +1,7 @@
 import type { AuditEntry } from '../audit/log.ts';
 import { objectId } from '../vault/ports.ts';
+import { effectsOf } from './effects.ts';
 import type { Journal } from './journal.ts';
-import { effectsOf } from './steps.ts';
 
 /** The transitions the audit log is owed, oldest first. Their ids are stable: repeats are harmless. */
 export function owedEntries(journal: Journal): AuditEntry[] {

@@ -1,4 +1,4 @@
-import { AppError } from '../errors.ts';
+import { AppError, hasCode } from '../errors.ts';
 import type { ValueShape } from '../policies/policy.ts';
 import { SecretString } from '../secret-string.ts';
 
@@ -40,6 +40,18 @@ export function parseValue(shape: ValueShape, value: SecretString): Credential {
     username: read(shape.template, members, '{{username}}'),
     password: new SecretString(password),
   };
+}
+
+/** Names of the members of a stored JSON object that `shape` would not write again. */
+export function unlistedMembers(shape: ValueShape, value: SecretString): readonly string[] {
+  if (shape.shape === 'raw') return [];
+  try {
+    return Object.keys(parseMembers(value)).filter((name) => !(name in shape.template));
+  } catch (error) {
+    // Not JSON: whether that is a fault is for whoever needs its credential.
+    if (hasCode(error, 'invalid_input')) return [];
+    throw error;
+  }
 }
 
 function parseMembers(value: SecretString): Readonly<Record<string, unknown>> {

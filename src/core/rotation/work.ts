@@ -1,18 +1,26 @@
 import { addSeconds } from '../clock.ts';
 import { AppError, hasCode, toAppError } from '../errors.ts';
 import { errorFields } from '../log.ts';
-import type { DocumentWrite, JsonObject } from '../storage/ports.ts';
+import type { DocumentWrite } from '../storage/ports.ts';
 import { objectId } from '../vault/ports.ts';
-import { afterFailure } from './failure.ts';
+import { afterFailure, crashLimit, outcomeOf } from './failure.ts';
 import { settingsOf } from './handler.ts';
-import { isEnd, type Journal, moved, type OpenState, type State } from './journal.ts';
+import {
+  isCancellable,
+  isEnd,
+  type Journal,
+  moved,
+  type OpenState,
+  type State,
+} from './journal.ts';
+import { mendLateWrite, tidyAfterLoss } from './late-write.ts';
 import type { Lease } from './lease.ts';
-import { toQueue } from './message.ts';
+import { resumeMessage } from './message.ts';
 import { type HeldJournal, putJournal, putRecord, readRecord, rowId, shardOf } from './records.ts';
-import type { EngineServices } from './services.ts';
-import { cancelled, cleanUp, isCancelled, type Move, type Run, steps } from './steps.ts';
+import { type Move, move, type Run } from './run.ts';
+import { comeBack, type EngineServices, readAdmin } from './services.ts';
+import { cancel, isCancelled, steps } from './steps.ts';
 import { intendedEntries, owedEntries } from './trail.ts';
-import type { Credential } from './value.ts';
 
 /** Where a rotation stands when the engine lets go of it. */
 export type Handled =
@@ -45,6 +53,10 @@ export async function work(
     if (!hasCode(error, 'conflict', 'lease_lost')) throw error;
     const fields = { rotationId: hold.journal.id, state: hold.journal.state };
     services.log.warn('rotation.yielded', { ...fields, ...errorFields(error) });
+    const { journal } = hold;
+    await tidy(services, journal, () =>
+      tidyAfterLoss({ ...toolsOf(services, hold), crossing: null }),
+    );
     return { kind: 'yielded' };
   } finally {
     await lease.stop();
@@ -56,14 +68,13 @@ async function workUntil(services: EngineServices, hold: Hold, stopAt: Date): Pr
   for (let isEntry = true; ; isEntry = false) {
     const { journal } = hold;
     if (isEnd(journal.state)) {
-      await closeAudit(services, hold);
+      await close(services, hold);
       return { kind: 'ended', state: journal.state };
     }
     if (!isEntry && journal.resumeAt !== null) return rest(services, hold);
     if (!crossing && services.clock.now() > stopAt) return handOver(services, hold);
     hold.lease.guard();
-    const run: Run = { ...runOf(services, hold), crossing };
-    const done = await attempt(run, hold, isEntry);
+    const done = await attempt(services, hold, { crossing, isEntry });
     if (done.kind === 'wait') {
       hold.journal = { ...journal, resumeAt: done.until.toISOString() };
       continue;
@@ -73,8 +84,24 @@ async function workUntil(services: EngineServices, hold: Hold, stopAt: Date): Pr
   }
 }
 
-/** The rotation's own tools, from the snapshot taken when it was claimed. */
-function runOf(services: EngineServices, { journal, lease }: Hold): Omit<Run, 'crossing'> {
+/** The rotation stands where it stands, whatever comes of this. */
+async function tidy(
+  { log }: EngineServices,
+  { id }: Journal,
+  run: () => Promise<unknown>,
+): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    log.error('rotation.tidy_failed', { rotationId: id, ...errorFields(error) });
+  }
+}
+
+/**
+ * The rotation's own tools, from the snapshot taken when it was claimed.
+ * @throws AppError when its vault, handler or settings are no longer known here
+ */
+function toolsOf(services: EngineServices, { journal, lease }: Hold): Omit<Run, 'crossing'> {
   const { policy, target } = journal;
   const handler = services.handlers.get(policy?.handler ?? '');
   if (!policy || !handler) {
@@ -88,63 +115,63 @@ function runOf(services: EngineServices, { journal, lease }: Hold): Omit<Run, 'c
   return { services, journal, policy, handler, context, secrets, lease };
 }
 
-export async function readAdmin(
-  { vaults }: Pick<EngineServices, 'vaults'>,
-  admin: { readonly vault: string; readonly name: string; readonly username: string } | null,
-): Promise<Credential> {
-  if (!admin) throw new AppError('bad_configuration', { detail: 'the target has no admin secret' });
-  try {
-    const { value } = await vaults.get(admin.vault).secrets.get(admin.name);
-    return { username: admin.username, password: value };
-  } catch (cause) {
-    if (!hasCode(cause, 'not_found', 'object_disabled')) throw cause;
-    throw new AppError('bad_configuration', {
-      detail: `admin secret ${admin.vault}/${admin.name}: store it, enabled`,
-      cause,
-    });
-  }
-}
-
 /** The step of the present state, or what its failure leads to. */
-async function attempt(run: Run, hold: Hold, isEntry: boolean): Promise<Move> {
-  const { journal } = run;
+async function attempt(
+  services: EngineServices,
+  hold: Hold,
+  at: { readonly crossing: Run['crossing']; readonly isEntry: boolean },
+): Promise<Move> {
+  const { journal } = hold;
+  const run = equip(services, hold, at.crossing);
+  if ('kind' in run) return run;
   try {
-    if (!run.crossing) await auditStep(run, hold);
-    if (isEntry && isCancellable(journal.state) && (await isCancelled(run))) throw cancelled();
+    if (!at.crossing) await auditStep(run, hold);
+    const mayCancel = at.isEntry && isCancellable(journal.state);
+    if (mayCancel && (await isCancelled(run))) return cancel();
     return await steps[journal.state as keyof typeof steps](run);
   } catch (cause) {
     const error = toAppError(cause, `step ${journal.state} of ${journal.id}`);
     if (hasCode(error, 'lease_lost', 'conflict', 'storage_unavailable')) throw error;
-    return afterStepFailed(run, error);
+    return afterStepFailed(services, journal, error);
   }
 }
 
-/** Until the new version may be in use, a rotation can still be called off. */
-export function isCancellable(state: State): boolean {
-  const states: readonly State[] = [
-    ...(['REQUESTED', 'CLAIMED', 'PREFLIGHTED', 'STAGED'] as const),
-    ...(['APPLYING', 'APPLIED', 'VERIFIED', 'PROMOTING'] as const),
-  ];
-  return states.includes(state);
+/** The run, or the hold that follows when there are no tools for it or it only ever crashes. */
+function equip(services: EngineServices, hold: Hold, crossing: Run['crossing']): Run | Move {
+  const { journal } = hold;
+  try {
+    if (journal.attempts < crashLimit) return { ...toolsOf(services, hold), crossing };
+    throw new AppError('internal', {
+      detail: `its process ended ${crashLimit} times in this state`,
+    });
+  } catch (cause) {
+    const outcome = outcomeOf(toAppError(cause, `take up ${journal.id}`));
+    const patch = { outcome, heldFrom: journal.state };
+    return move('QUARANTINED', { note: outcome.code, patch });
+  }
 }
 
-async function afterStepFailed(run: Run, error: AppError): Promise<Move> {
-  const { journal, services } = run;
+function afterStepFailed(services: EngineServices, journal: Journal, error: AppError): Move {
   const state = journal.state as OpenState;
   const attempts = journal.attempts + 1;
   const fields = { rotationId: journal.id, state, attempts };
   services.log.warn('rotation.step_failed', { ...fields, ...errorFields(error) });
   const timing = { now: services.clock.now(), retrySeconds: services.settings.retrySeconds };
   const after = afterFailure({ attempts: journal.attempts, state }, error, timing);
-  const outcome = { code: error.code, message: error.detail };
+  const outcome = outcomeOf(error);
   if (after.kind === 'retry') {
     const resumeAt = after.at.toISOString();
-    return { kind: 'move', to: state, patch: { attempts, lastError: outcome, resumeAt } };
+    return move(state, { patch: { attempts, lastError: outcome, resumeAt } });
   }
-  if (after.to === 'FAILED_CLEAN') await cleanUp(run);
   const isHeld = after.to === 'QUARANTINED' || after.to === 'REVOKE_FAILED';
-  const patch = { outcome, heldFrom: isHeld ? state : null };
-  return { kind: 'move', to: after.to, note: error.code, patch };
+  return move(after.to, {
+    note: error.code,
+    patch: { outcome: isHeld ? heldOutcome(outcome) : outcome, heldFrom: isHeld ? state : null },
+  });
+}
+
+function heldOutcome({ code, message }: ReturnType<typeof outcomeOf>) {
+  return { code, message: `${message}; then resume the rotation` };
 }
 
 /** Writes where the rotation has come to; while it crosses its gap, only remembers it. */
@@ -185,16 +212,23 @@ async function endWrites(
 ): Promise<DocumentWrite[]> {
   const now = services.clock.now();
   const record = await readRecord(services.store, next.object);
-  const isFailure = next.state === 'ROLLED_BACK' || next.state === 'FAILED_CLEAN';
-  const failures = isFailure ? record.body.failures + 1 : 0;
+  const failures = failuresAfter(next, record.body.failures);
   const body = {
     active: null,
     quarantined: next.state === 'QUARANTINED' ? next.id : null,
     failures,
     circuitOpenUntil: circuitUntil(failures, now),
+    inForce: next.inForce ?? record.body.inForce,
     last: { rotationId: next.id, state: next.state, at: now.toISOString() },
   };
   return [putRecord(next.object, record, body), await hold.lease.release()];
+}
+
+function failuresAfter({ state, outcome }: Journal, before: number): number {
+  if (state !== 'ROLLED_BACK' && state !== 'FAILED_CLEAN') return 0;
+  // What people did is no failure of the object.
+  const isTheirs = outcome?.code === 'cancelled' || outcome?.code === 'interleaved';
+  return isTheirs ? before : before + 1;
 }
 
 /** Three failures in a row rest the object's triggers: 15 minutes, doubled each time, up to a day. */
@@ -206,7 +240,9 @@ function circuitUntil(failures: number, now: Date): string | null {
 /** The journal says when to go on; the lease is freed in the same write. */
 async function rest(services: EngineServices, hold: Hold): Promise<Handled> {
   await write(services, hold, hold.journal, [await hold.lease.release()]);
-  return { kind: 'waiting', until: new Date(hold.journal.resumeAt ?? 0) };
+  const until = new Date(hold.journal.resumeAt ?? 0);
+  await comeBack(services, hold.journal, until);
+  return { kind: 'waiting', until };
 }
 
 /** This invocation has had its time: the lease is freed, and a message goes on at once. */
@@ -214,18 +250,6 @@ async function handOver(services: EngineServices, hold: Hold): Promise<Handled> 
   await write(services, hold, hold.journal, [await hold.lease.release()]);
   await services.rotations.send(resumeMessage(hold.journal));
   return { kind: 'waiting', until: services.clock.now() };
-}
-
-/** The message that goes on with a rotation. */
-export function resumeMessage(
-  journal: Pick<Journal, 'id' | 'object' | 'correlationId'>,
-  by: { readonly requestedBy: string; readonly reopen: boolean } = {
-    requestedBy: 'engine',
-    reopen: false,
-  },
-): JsonObject {
-  const { id, object, correlationId } = journal;
-  return toQueue({ kind: 'resume', requestId: id, ...object, correlationId, ...by });
 }
 
 async function write(
@@ -249,8 +273,21 @@ async function auditStep({ services, journal }: Run, hold: Hold): Promise<void> 
   hold.auditedSeq = journal.history.length - 1;
 }
 
-/** The last thing ever written for a rotation: the log is owed nothing, the sweep forgets it. */
-export async function closeAudit(services: EngineServices, held: HeldJournal): Promise<void> {
+/**
+ * What is left to do for a rotation that has ended: to see whether a write that came late stands over
+ * its version, and to write to the log what it is owed. Then the sweep forgets it. Safe to repeat.
+ */
+export async function close(services: EngineServices, held: HeldJournal): Promise<void> {
+  const { journal } = held;
+  if (['DONE', 'REVOKE_FAILED', 'ROLLED_BACK'].includes(journal.state)) {
+    await tidy(services, journal, () =>
+      mendLateWrite(services, journal.object, journal.correlationId),
+    );
+  }
+  await closeAudit(services, held);
+}
+
+async function closeAudit(services: EngineServices, held: HeldJournal): Promise<void> {
   const { journal, etag } = held;
   await services.audit.append(owedEntries(journal));
   try {

@@ -64,7 +64,8 @@ export interface DocumentStore {
 
 /** A queue of small JSON messages (at most 48 KiB as text), delivered at least once, in no order. */
 export interface WorkQueue {
-  send(message: JsonObject): Promise<void>;
+  /** @param delaySeconds how long nobody is given it: whole seconds, default 0, a minute at most */
+  send(message: JsonObject, delaySeconds?: number): Promise<void>;
 }
 
 /** Byte logs that only grow, one writer each; names are paths of `[A-Za-z0-9._/-]`. */

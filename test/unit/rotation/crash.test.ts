@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Overlap } from '../../../src/core/rotation/handler.ts';
-import { createWorld, type World } from '../../support/rotation-world.ts';
+import { shardOf } from '../../../src/core/rotation/records.ts';
+import { createWorld, orders, type World } from '../../support/rotation-world.ts';
 
 const kinds: readonly { overlap: Overlap; pending: 'vault' | 'sealed' }[] = [
   { overlap: 'none', pending: 'vault' },
@@ -36,8 +37,14 @@ async function expectOneRotation(world: World): Promise<void> {
   const [journal, ...others] = await world.journals();
   expect(others).toEqual([]);
   expect(journal?.state).toBe('DONE');
+  expect(journal?.history.map(({ state }) => state)).not.toContain('ROLLING_BACK');
+  expect(journal?.interleaved).toBe(false);
   expect(journal?.unaudited).toEqual([]);
   expect(journal?.candidate).toBeNull();
+  const told = await world.store.list(shardOf(orders), { prefix: 'active:delivery:' });
+  expect(told.documents.map(({ id }) => id)).toEqual(
+    journal?.outbox.map((consumer) => `active:delivery:${journal.id}:${consumer}`),
+  );
   expect(await world.store.list('reservations')).toMatchObject({ documents: [] });
   expect((await world.verifyAudit()).faults).toEqual([]);
 }

@@ -16,7 +16,10 @@ const goodbyeMs = 1000;
 /** Raised by our own statement when it reaches the server after the lease has ended. */
 const lateState = 'KT001';
 
-const Login = z.string().min(1).max(63, 'PostgreSQL cuts names at 63 bytes');
+const Login = z
+  .string()
+  .min(1)
+  .refine((name) => Buffer.byteLength(name) <= 63, 'PostgreSQL cuts names at 63 bytes');
 const Host = z.string().regex(/^[a-zA-Z0-9.:-]{1,253}$/, 'write a host name or an address');
 
 const Settings = z
@@ -54,6 +57,11 @@ export const postgresql = defineHandler<Settings>({
     const settings = Settings.parse(target?.settings);
     const faults: string[] = [];
     if (!target?.admin) faults.push('target: its admin secret is missing');
+    // A login has one password: a second secret that holds it would be dead after each rotation.
+    const objects = target?.objects ?? [];
+    if (objects.length !== 1 || objects[0]?.name.includes('*')) {
+      faults.push('target: its objects must be one secret, by its exact name');
+    }
     const named =
       policy.value.shape === 'json' &&
       Object.values(policy.value.template).includes('{{username}}');
@@ -126,11 +134,12 @@ export const postgresql = defineHandler<Settings>({
     await setPassword(context, { username: login, password, fence });
     if (!context.settings.endSessions) return;
     await asAdmin(context, async (client) => {
-      await fence.hold();
+      const deadline = await deadlineOf(client, fence);
       fence.guard();
       await client.query(
-        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1',
-        [login],
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE usename = $1 AND clock_timestamp() <= to_timestamp($2)`,
+        [login, deadline],
       );
     });
   },
@@ -156,14 +165,21 @@ async function setPassword(
   const login = loginOf(context.settings, change.username);
   const verifier = await scramVerifier(change.password);
   await asAdmin(context, async (client) => {
-    const clock = await client.query('SELECT extract(epoch FROM clock_timestamp())::float8 AS now');
-    // The server itself refuses the change once our lease may have passed to someone else, however
-    // long this process is frozen or these bytes are under way.
-    const milliseconds = await change.fence.hold();
-    const deadline = Number(clock.rows[0]?.now) + (milliseconds - lockTimeoutMs) / 1000;
+    const deadline = await deadlineOf(client, change.fence);
     change.fence.guard();
     await client.query(alterRole(login, verifier, deadline));
   });
+}
+
+/**
+ * Seconds since 1970 on the server's clock after which it is to refuse the change itself: our lease
+ * may have passed to someone else by then, however long this process is frozen or the bytes are
+ * under way.
+ */
+async function deadlineOf(client: Client, fence: Fence): Promise<number> {
+  const clock = await client.query('SELECT extract(epoch FROM clock_timestamp())::float8 AS now');
+  const milliseconds = await fence.hold();
+  return Number(clock.rows[0]?.now) + (milliseconds - lockTimeoutMs) / 1000;
 }
 
 /** One statement: a check of the server's clock and the change. The tag cannot occur in the text. */

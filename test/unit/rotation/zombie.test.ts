@@ -1,0 +1,371 @@
+import { describe, expect, it } from 'vitest';
+import { handleRotation } from '../../../src/core/rotation/engine.ts';
+import type { Overlap } from '../../../src/core/rotation/handler.ts';
+import { takeEvent } from '../../../src/core/rotation/intake.ts';
+import { parseRotationMessage } from '../../../src/core/rotation/message.ts';
+import { vaultPendingStore } from '../../../src/core/rotation/pending.ts';
+import { shards } from '../../../src/core/rotation/records.ts';
+import { cancelRotation } from '../../../src/core/rotation/rotations.ts';
+import { createWorld, type Mortal, type World } from '../../support/rotation-world.ts';
+
+const overlaps: readonly Overlap[] = ['none', 'users'];
+
+/** A place where a process stops, for as long as the test likes. */
+function ice() {
+  const reached = Promise.withResolvers<void>();
+  const thawed = Promise.withResolvers<void>();
+  const hold = async () => {
+    reached.resolve();
+    await thawed.promise;
+  };
+  return { reached: reached.promise, thaw: () => thawed.resolve(), hold };
+}
+
+/** Gives `process` the message of a new rotation and lets it run into the ice. */
+async function freeze(world: World, process: Mortal, reached: Promise<void>) {
+  await world.request(world.start());
+  const message = world.rotations.take();
+  if (!message) throw new Error('nothing was requested');
+  const work = handleRotation(process.services, parseRotationMessage(message)).catch(() => null);
+  const isFrozen = await Promise.race([reached.then(() => true), work.then(() => false)]);
+  // The queue delivers it again when nobody answers for it.
+  await world.rotations.send(message);
+  world.pass(61);
+  return { work, isFrozen };
+}
+
+/** All that is durable, but for the audit log, to which whoever is alive may add. */
+async function everything(world: World) {
+  const { secrets } = world.vaults.get('main');
+  const documents = await Promise.all(
+    [...shards, 'reservations'].map((partition) => world.store.list(partition)),
+  );
+  return {
+    documents,
+    versions: await Array.fromAsync(secrets.listVersions('orders-db')),
+    pending: await Array.fromAsync(world.vaults.get('pending').secrets.list()),
+    logins: [...world.server.logins],
+  };
+}
+
+async function expectOneRotation(world: World, versions = 2): Promise<void> {
+  expect(await world.latestLogsIn()).toBe(true);
+  const { secrets } = world.vaults.get('main');
+  expect(await Array.fromAsync(secrets.listVersions('orders-db'))).toHaveLength(versions);
+  expect((await world.journals()).map((journal) => journal.state)).toEqual(['DONE']);
+  await expectNothingLeft(world);
+}
+
+async function expectNothingLeft(world: World): Promise<void> {
+  const left = await Array.fromAsync(world.vaults.get('pending').secrets.list());
+  expect(left.map((secret) => secret.name)).toEqual(['sealing-key']);
+  expect(world.vaults.deletedNames('pending')).toEqual([]);
+  expect(await world.store.list('reservations')).toMatchObject({ documents: [] });
+  expect(await world.activeRows()).toEqual([]);
+  expect((await world.verifyAudit()).faults).toEqual([]);
+}
+
+describe.each(overlaps)('a process frozen past its lease, overlap %s', (overlap) => {
+  it.each(['before', 'after'] as const)(
+    'changes nothing when it wakes up, frozen %s any call',
+    async (when) => {
+      const dry = createWorld({ overlap });
+      await dry.seed();
+      const process = dry.start();
+      await dry.request(dry.start());
+      await dry.drain(process);
+      const total = process.calls;
+      expect(total).toBeGreaterThan(30);
+      for (let call = 1; call <= total; call++) {
+        const world = createWorld({ overlap });
+        await world.seed();
+        const { reached, thaw, hold } = ice();
+        const at = (now: number) => (now === call ? hold() : undefined);
+        const zombie = world.start(null, { [when]: at });
+        const { work, isFrozen } = await freeze(world, zombie, reached);
+        expect(isFrozen, `call ${call} is made`).toBe(true);
+        await world.converge();
+        const before = await everything(world);
+        thaw();
+        await work;
+        await world.converge();
+        const what = `frozen ${when} call ${call} of ${total}, ${zombie.trace[call - 1]}`;
+        expect(await everything(world), what).toEqual(before);
+        await expectOneRotation(world).catch((error: Error) => {
+          throw new Error(`${what}: ${error.message}`, { cause: error });
+        });
+      }
+    },
+  );
+
+  it.each(['before', 'after'] as const)(
+    'harms neither this rotation nor the next, frozen %s any call',
+    async (when) => {
+      for (let call = 1; ; call++) {
+        const world = createWorld({ overlap });
+        await world.seed();
+        const { reached, thaw, hold } = ice();
+        const zombie = world.start(null, {
+          [when]: (now: number) => (now === call ? hold() : undefined),
+        });
+        const { work, isFrozen } = await freeze(world, zombie, reached);
+        if (!isFrozen) break;
+        await world.converge();
+        await world.request(world.start());
+        await world.converge();
+        const before = await everything(world);
+        thaw();
+        await work;
+        await world.converge();
+        const what = `frozen ${when} call ${call}, ${zombie.trace[call - 1]}`;
+        expect(await everything(world), what).toEqual(before);
+        expect(await world.latestLogsIn(), what).toBe(true);
+        expect((await world.journals()).map((journal) => journal.state)).toEqual(['DONE', 'DONE']);
+      }
+    },
+  );
+});
+
+/** `process`, whose write of a new version in `vault` is on its way until the ice melts. */
+function withWriteUnderWay(process: Mortal, vault: string, hold: () => Promise<void>): Mortal {
+  const { services } = process;
+  const { vaults } = services;
+  let isFirst = true;
+  const late = (alias: string) => {
+    const found = vaults.get(alias);
+    if (alias !== vault) return found;
+    const set: typeof found.secrets.set = async (name, secret, options) => {
+      // Nothing can call it back any more: the guard was asked, the bytes are gone.
+      options?.guard?.();
+      if (isFirst) {
+        isFirst = false;
+        await hold();
+      }
+      return found.secrets.set(name, secret);
+    };
+    const { secrets } = found;
+    const get: typeof secrets.get = (name, version) => secrets.get(name, version);
+    const rest = {
+      get,
+      list: () => secrets.list(),
+      listVersions: (name: string) => secrets.listVersions(name),
+      erase: (name: string) => secrets.erase(name),
+    };
+    return { ...found, secrets: { ...rest, set } };
+  };
+  const pending =
+    vault === 'pending' ? vaultPendingStore(late('pending').secrets) : services.pending;
+  return { ...process, services: { ...services, pending, vaults: { ...vaults, get: late } } };
+}
+
+async function frozenInFlight(overlap: Overlap) {
+  const world = createWorld({ overlap });
+  await world.seed();
+  const { reached, thaw, hold } = ice();
+  const zombie = withWriteUnderWay(world.start(), 'main', hold);
+  const { work, isFrozen } = await freeze(world, zombie, reached);
+  expect(isFrozen).toBe(true);
+  const wakeUp = async () => {
+    thaw();
+    await work;
+  };
+  return { world, wakeUp };
+}
+
+/** The event a vault sends for its latest version. */
+async function newVersionEvent(world: World) {
+  const { properties } = await world.latest();
+  return {
+    id: 'e1',
+    topic: '/subscriptions/s/providers/Microsoft.KeyVault/vaults/main',
+    subject: 'orders-db',
+    eventType: 'Microsoft.KeyVault.SecretNewVersionCreated',
+    data: {
+      Id: `https://main.vault.simulated/secrets/orders-db/${properties.version}`,
+      VaultName: 'main',
+      ObjectType: 'Secret',
+      ObjectName: 'orders-db',
+      Version: properties.version,
+    },
+  };
+}
+
+describe.each(overlaps)('a write that was under way for too long, overlap %s', (overlap) => {
+  it('makes a second version of the same value when its own rotation has ended', async () => {
+    const { world, wakeUp } = await frozenInFlight(overlap);
+    await world.converge();
+    await wakeUp();
+    await world.converge();
+    await expectOneRotation(world, 3);
+  });
+
+  it('is told from a human’s when it comes before its rotation is settled', async () => {
+    const { world, wakeUp } = await frozenInFlight(overlap);
+    const { reached, thaw, hold } = ice();
+    const second = world.start(null, {
+      after: (_call, what) => (what === 'main.set' ? hold() : undefined),
+    });
+    const converged = world.converge(second);
+    await reached;
+    await wakeUp();
+    thaw();
+    await converged;
+    await world.converge();
+    await expectOneRotation(world, 3);
+    expect((await world.journals())[0]).toMatchObject({ interleaved: false, outcome: null });
+  });
+
+  it('is found and mended by its own process when the next rotation has ended too', async () => {
+    const { world, wakeUp } = await frozenInFlight(overlap);
+    await world.converge();
+    await world.request(world.start());
+    await world.converge();
+    await wakeUp();
+    expect(await world.latestLogsIn()).toBe(false);
+    expect(world.lines.map((line) => line.event)).toContain('rotation.late_write');
+    await world.converge();
+    expect(await world.latestLogsIn()).toBe(true);
+    const states = (await world.journals()).map((journal) => journal.state);
+    expect(states).toEqual(['DONE', 'DONE', 'DONE']);
+    await expectNothingLeft(world);
+  });
+
+  it('is found by the vault’s event when its process has died', async () => {
+    const { world, wakeUp } = await frozenInFlight(overlap);
+    await world.converge();
+    await world.request(world.start());
+    await world.converge();
+    await wakeUp();
+    while (world.rotations.take());
+    expect(await world.latestLogsIn()).toBe(false);
+    const event = await newVersionEvent(world);
+    expect(await takeEvent(world.start().services, event)).toMatchObject({ kind: 'requested' });
+    await world.converge();
+    expect(await world.latestLogsIn()).toBe(true);
+    expect(await takeEvent(world.start().services, await newVersionEvent(world))).toEqual({
+      kind: 'skipped',
+      reason: 'no_action',
+    });
+  });
+
+  it('is not mended from a version that is disabled: a person has to say what is in force', async () => {
+    const { world, wakeUp } = await frozenInFlight(overlap);
+    await world.converge();
+    world.pass(1);
+    await world.request(world.start());
+    await world.converge();
+    const version = (await world.latest()).properties.version;
+    world.vaults.change('main', 'orders-db', { version, enabled: false });
+    await wakeUp();
+    await world.converge();
+    const third = (await world.journals()).find(({ requestedBy }) => requestedBy === 'engine');
+    expect(third).toMatchObject({ state: 'FAILED_CLEAN', outcome: { code: 'target_refused' } });
+  });
+
+  it('is mended when its rotation was rolled back meanwhile', async () => {
+    const { world, wakeUp } = await frozenInFlight(overlap);
+    const [journal] = await world.journals();
+    await cancelRotation(world.start().services, journal?.id ?? '', 'test');
+    await world.converge();
+    expect((await world.journals())[0]?.state).toBe('ROLLED_BACK');
+    expect(await world.latestLogsIn()).toBe(true);
+    await wakeUp();
+    await world.converge();
+    expect(await world.latestLogsIn()).toBe(true);
+    const states = (await world.journals()).map(({ state }) => state);
+    expect(states).toEqual(['ROLLED_BACK', 'DONE']);
+    await expectNothingLeft(world);
+  });
+
+  it('is mended when it comes while its rotation is rolled back', async () => {
+    for (let call = 1; ; call++) {
+      const { world, wakeUp } = await frozenInFlight(overlap);
+      const [journal] = await world.journals();
+      await cancelRotation(world.start().services, journal?.id ?? '', 'test');
+      let isAwake = false;
+      const second = world.start(null, {
+        before: async (now) => {
+          if (now !== call) return;
+          isAwake = true;
+          await wakeUp();
+        },
+      });
+      await world.drain(second);
+      if (!isAwake) break;
+      await world.converge();
+      const states = (await world.journals()).map(({ state }) => state);
+      const what = `before call ${call}, ${second.trace[call - 1]}: ${states}`;
+      expect(await world.latestLogsIn(), what).toBe(true);
+      await expectNothingLeft(world);
+    }
+  });
+
+  it('is mended when it comes while the next rotation is under way', async () => {
+    for (let call = 1; ; call++) {
+      const { world, wakeUp } = await frozenInFlight(overlap);
+      await world.converge();
+      const { reached, thaw, hold } = ice();
+      const next = world.start(null, { before: (now) => (now === call ? hold() : undefined) });
+      await world.request(world.start());
+      const drained = world.drain(next);
+      const isFrozen = await Promise.race([reached.then(() => true), drained.then(() => false)]);
+      await wakeUp();
+      thaw();
+      await drained;
+      await world.converge();
+      const states = (await world.journals()).map(({ state }) => state);
+      const what = `before call ${call}, ${next.trace[call - 1]}: ${states}`;
+      expect(await world.latestLogsIn(), what).toBe(true);
+      expect(await world.activeRows(), what).toEqual([]);
+      if (!isFrozen) break;
+    }
+  });
+});
+
+describe('a candidate that was on its way into the pending vault', () => {
+  it('does not stay there when its rotation has ended', async () => {
+    const world = createWorld();
+    await world.seed();
+    const { reached, thaw, hold } = ice();
+    const zombie = withWriteUnderWay(world.start(), 'pending', hold);
+    const { work } = await freeze(world, zombie, reached);
+    await world.converge();
+    thaw();
+    await work;
+    await expectOneRotation(world);
+  });
+
+  it('does not stay there when its rotation needs it no more', async () => {
+    const world = createWorld({ overlap: 'users' });
+    await world.seed();
+    const { reached, thaw, hold } = ice();
+    const zombie = withWriteUnderWay(world.start(), 'pending', hold);
+    const { work } = await freeze(world, zombie, reached);
+    await world.drain(world.start());
+    expect((await world.journals())[0]?.state).toBe('GRACE');
+    thaw();
+    await work;
+    await world.converge();
+    await expectOneRotation(world);
+  });
+
+  it('is not mistaken for the one its successor has staged', async () => {
+    const world = createWorld({ overlap: 'users' });
+    await world.seed();
+    const { reached, thaw, hold } = ice();
+    const zombie = withWriteUnderWay(world.start(), 'pending', hold);
+    const { work } = await freeze(world, zombie, reached);
+    const late = {
+      before: async (_call: number, what: string) => {
+        if (what !== 'target.apply') return;
+        thaw();
+        await work;
+      },
+    };
+    await world.drain(world.start(null, late));
+    expect((await world.journals())[0]).toMatchObject({ state: 'GRACE', lastError: null });
+    expect(world.lines.filter(({ event }) => event === 'rotation.step_failed')).toEqual([]);
+    await world.converge();
+    await expectOneRotation(world);
+  });
+});
