@@ -24,7 +24,11 @@ const nothing = /^$/;
 const zod = /^zod$/;
 
 const law: readonly Rule[] = [
-  { files: new RegExp(`^${floor}`), own: new RegExp(`^${floor}`), packages: /^(zod|@opentelemetry\/api)$/ },
+  {
+    files: new RegExp(`^${floor}`),
+    own: new RegExp(`^${floor}`),
+    packages: /^(zod|@opentelemetry\/api)$/,
+  },
   { files: /^src\/core\/(app|index)\.ts/, own: /^src\/core\//, packages: nothing },
   { files: /^src\/core\/storage\//, own: core('storage/'), packages: zod },
   { files: /^src\/core\/auth\//, own: core('auth/'), packages: /^(zod|jose)$/ },
@@ -131,8 +135,16 @@ describe('the import law', () => {
   it.each([
     ['an SDK in a capability', 'src/core/rotation/x.ts', "import { a } from '@azure/identity';"],
     ['a handler in the engine', 'src/core/rotation/x.ts', "import './handlers/index.ts';"],
-    ['the app in the emulator', 'local/key-vault/x.ts', "import type { A } from '../../src/core/errors.ts';"],
-    ['a lazy SDK in an operation', 'src/core/operations/x.ts', "await import('../azure/storage.ts');"],
+    [
+      'the app in the emulator',
+      'local/key-vault/x.ts',
+      "import type { A } from '../../src/core/errors.ts';",
+    ],
+    [
+      'a lazy SDK in an operation',
+      'src/core/operations/x.ts',
+      "await import('../azure/storage.ts');",
+    ],
     ['logic at the edge', 'src/functions/x.ts', "export { a } from '../core/rotation/engine.ts';"],
   ])('sees %s', (_, file, text) => {
     expect(breaches(edgesOf(file, text))).toHaveLength(1);

@@ -113,7 +113,7 @@ export interface Hook {
   stop(): Promise<void>;
 }
 
-export async function startHook(): Promise<Hook> {
+async function startHook(): Promise<Hook> {
   const told: Told[] = [];
   const answers: Hook['answers'] = new Map();
   const server = createServer(async (request, response) => {
@@ -137,7 +137,7 @@ export async function startHook(): Promise<Hook> {
 }
 
 /** Secrets whose end is nearer than this are announced at once. */
-export const nearExpirySeconds = 30;
+const nearExpirySeconds = 30;
 
 export interface Recorder {
   readonly port: number;

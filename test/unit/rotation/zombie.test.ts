@@ -126,6 +126,50 @@ describe.each(overlaps)('a process frozen past its lease, overlap %s', (overlap)
   );
 });
 
+describe.each(overlaps)(
+  'a process that wakes up while its successor works, overlap %s',
+  (overlap) => {
+    it('does not disturb it, wherever either of them is', async () => {
+      for (let frozenAt = 1; ; frozenAt += 2) {
+        let isReached = false;
+        for (let wokenAt = 1; ; wokenAt += 3) {
+          const world = createWorld({ overlap });
+          await world.seed();
+          const { reached, thaw, hold } = ice();
+          const zombie = world.start(null, {
+            before: (call) => (call === frozenAt ? hold() : undefined),
+          });
+          const { work, isFrozen } = await freeze(world, zombie, reached);
+          if (!isFrozen) break;
+          isReached = true;
+          let isAwake = false;
+          const successor = world.start(null, {
+            before: async (call) => {
+              if (call !== wokenAt) return;
+              isAwake = true;
+              thaw();
+              await work;
+            },
+          });
+          await world.drain(successor);
+          if (!isAwake) break;
+          await world.converge();
+          const what = `frozen at ${zombie.trace[frozenAt - 1]}, woken at ${successor.trace[wokenAt - 1]}`;
+          await expectOneRotation(world).catch((error: Error) => {
+            throw new Error(`${what}: ${error.message}`, { cause: error });
+          });
+          const [journal] = await world.journals();
+          expect(
+            journal?.history.map(({ state }) => state),
+            what,
+          ).not.toContain('ROLLING_BACK');
+        }
+        if (!isReached) break;
+      }
+    });
+  },
+);
+
 /** `process`, whose write of a new version in `vault` is on its way until the ice melts. */
 function withWriteUnderWay(process: Mortal, vault: string, hold: () => Promise<void>): Mortal {
   const { services } = process;
