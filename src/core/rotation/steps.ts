@@ -56,8 +56,9 @@ async function preflight(run: Run): Promise<Move> {
   }
   checkTags(latest.properties);
   checkMembers(policy, latest);
-  // Erases nothing yet, and fails where the candidate could not be erased later.
-  await services.pending.drop(journal.id);
+  // Fails where the candidate could not be erased later. Under a name of its own, so that this call,
+  // come late, does not erase what a successor has staged.
+  await services.pending.drop(`${journal.id}-probe`);
   if (handler.targetSettings === null) return move('PREFLIGHTED');
   const current = await credentialInForce(run, latest);
   const login = handler.nextLogin(context.settings, current.username);

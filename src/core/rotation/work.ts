@@ -126,6 +126,8 @@ async function attempt(
   if ('kind' in run) return run;
   try {
     if (!at.crossing) await auditStep(run, hold);
+    // Whoever was frozen while the log was written begins nothing.
+    hold.lease.guard();
     const mayCancel = at.isEntry && isCancellable(journal.state);
     if (mayCancel && (await isCancelled(run))) return cancel();
     return await steps[journal.state as keyof typeof steps](run);

@@ -126,46 +126,59 @@ describe.each(overlaps)('a process frozen past its lease, overlap %s', (overlap)
   );
 });
 
+/** One process is frozen before one call and woken before a call of its successor. */
+async function disturb(overlap: Overlap, frozenAt: number, wokenAt: number) {
+  const world = createWorld({ overlap });
+  await world.seed();
+  const { reached, thaw, hold } = ice();
+  const zombie = world.start(null, {
+    before: (call) => (call === frozenAt ? hold() : undefined),
+  });
+  const { work, isFrozen } = await freeze(world, zombie, reached);
+  if (!isFrozen) return 'never frozen';
+  let isAwake = false;
+  const successor = world.start(null, {
+    before: async (call) => {
+      if (call !== wokenAt) return;
+      isAwake = true;
+      thaw();
+      await work;
+    },
+  });
+  await world.drain(successor);
+  if (!isAwake) return 'never woken';
+  await world.converge();
+  const what = `frozen at ${zombie.trace[frozenAt - 1]}, woken at ${successor.trace[wokenAt - 1]}`;
+  expect(await world.latestLogsIn(), what).toBe(true);
+  // A claim it made too late is dead: the next rotation takes it over, and gives it back.
+  await world.request(world.start());
+  await world.converge();
+  const { secrets } = world.vaults.get('main');
+  expect(await Array.fromAsync(secrets.listVersions('orders-db')), what).toHaveLength(3);
+  for (const { state, history } of await world.journals()) {
+    expect(state, what).toBe('DONE');
+    expect(
+      history.map((entry) => entry.state),
+      what,
+    ).not.toContain('ROLLING_BACK');
+  }
+  await expectNothingLeft(world);
+  return 'no harm';
+}
+
 describe.each(overlaps)(
   'a process that wakes up while its successor works, overlap %s',
   (overlap) => {
     it('does not disturb it, wherever either of them is', async () => {
+      let tried = 0;
       for (let frozenAt = 1; ; frozenAt += 2) {
-        let isReached = false;
-        for (let wokenAt = 1; ; wokenAt += 3) {
-          const world = createWorld({ overlap });
-          await world.seed();
-          const { reached, thaw, hold } = ice();
-          const zombie = world.start(null, {
-            before: (call) => (call === frozenAt ? hold() : undefined),
-          });
-          const { work, isFrozen } = await freeze(world, zombie, reached);
-          if (!isFrozen) break;
-          isReached = true;
-          let isAwake = false;
-          const successor = world.start(null, {
-            before: async (call) => {
-              if (call !== wokenAt) return;
-              isAwake = true;
-              thaw();
-              await work;
-            },
-          });
-          await world.drain(successor);
-          if (!isAwake) break;
-          await world.converge();
-          const what = `frozen at ${zombie.trace[frozenAt - 1]}, woken at ${successor.trace[wokenAt - 1]}`;
-          await expectOneRotation(world).catch((error: Error) => {
-            throw new Error(`${what}: ${error.message}`, { cause: error });
-          });
-          const [journal] = await world.journals();
-          expect(
-            journal?.history.map(({ state }) => state),
-            what,
-          ).not.toContain('ROLLING_BACK');
+        let seen = 'no harm';
+        for (let wokenAt = 1; seen === 'no harm'; wokenAt += 3, tried++) {
+          seen = await disturb(overlap, frozenAt, wokenAt);
         }
-        if (!isReached) break;
+        if (seen === 'never frozen') break;
       }
+      expect(tried).toBeGreaterThan(100);
     });
   },
 );
