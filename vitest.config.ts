@@ -6,6 +6,8 @@ export default defineConfig({
     exclude: ['test/faults/**'],
     // What a passing test logs is of interest to nobody.
     silent: 'passed-only',
+    // More than there are cores: many tests wait for processes of their own.
+    maxWorkers: 3,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     coverage: {

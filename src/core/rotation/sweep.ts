@@ -57,6 +57,9 @@ async function resumeIfDue(
     const { journal } = held;
     const now = services.clock.now();
     const isWaiting = journal.resumeAt !== null && new Date(journal.resumeAt) > now;
+    // A request has no lease yet: its own message gets the time a worker would have.
+    const dueAt = addSeconds(new Date(journal.history[0]?.at ?? 0), services.settings.leaseSeconds);
+    if (journal.state === 'REQUESTED' && dueAt > now) return false;
     if (isWaiting || (await isLeased(services, shard, rowId.lease(journal.object)))) return false;
     await services.rotations.send(resumeMessage(journal));
     return true;

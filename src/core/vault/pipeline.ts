@@ -46,18 +46,25 @@ export interface Call<T> {
   readonly judge: (cause: unknown) => Failure;
 }
 
-/** The result of the first try that succeeds. @throws the AppError of the last one */
+/**
+ * The result of the first try that succeeds. @throws the AppError of the last one; not of one that
+ * was cut short because all time was used up, which says less than the answer before it
+ */
 export async function callRemote<T>(call: Call<T>): Promise<T> {
   const { limits } = call;
   const end = performance.now() + limits.overallMs;
+  let answered: Failure | null = null;
   for (let attempt = 1; ; attempt++) {
+    const left = Math.max(1, end - performance.now());
     try {
-      const left = Math.max(1, end - performance.now());
       return await withDeadline(Math.min(limits.perTryMs, left), (signal) =>
         call.run(signal, attempt),
       );
     } catch (cause) {
+      const isCutShort = cause instanceof DeadlineExceeded && left < limits.perTryMs;
+      if (isCutShort && answered) throw answered.error;
       const failure = call.judge(cause);
+      answered = failure;
       const delay = delayBefore(attempt + 1, failure.retryAfterMs, limits);
       const late = performance.now() + delay >= end;
       if (!call.repeatable || !failure.transient || late) throw failure.error;

@@ -6,7 +6,7 @@ import { parseRotationMessage } from '../../../src/core/rotation/message.ts';
 import { vaultPendingStore } from '../../../src/core/rotation/pending.ts';
 import { shards } from '../../../src/core/rotation/records.ts';
 import { cancelRotation } from '../../../src/core/rotation/rotations.ts';
-import { createWorld, type Mortal, type World } from '../../support/rotation-world.ts';
+import { createWorld, type Mortal, unreachable, type World } from '../../support/rotation-world.ts';
 
 const overlaps: readonly Overlap[] = ['none', 'users'];
 
@@ -182,6 +182,47 @@ describe.each(overlaps)(
     });
   },
 );
+
+it('a process that wakes up after its rotation was quarantined erases nothing of it', async () => {
+  const world = createWorld();
+  await world.seed();
+  const { reached, thaw, hold } = ice();
+  const zombie = world.start(null, {
+    after: (_call, what) => (what === 'target.apply' ? hold() : undefined),
+  });
+  const { work } = await freeze(world, zombie, reached);
+  world.server.fault = unreachable;
+  await world.converge();
+  thaw();
+  await work;
+  const [journal] = await world.journals();
+  expect(journal?.state).toBe('QUARANTINED');
+  const kept = await world
+    .start()
+    .services.pending.find(journal?.id ?? '', journal?.candidate ?? null);
+  expect(kept?.expose()).toBe(world.server.logins.get('app'));
+  expect((await world.store.list('reservations')).documents).toHaveLength(1);
+});
+
+it('a process that was about to skip does not skip what another has begun meanwhile', async () => {
+  const world = createWorld();
+  await world.seed();
+  const policies = world.documents.policies.splice(0);
+  const { reached, thaw, hold } = ice();
+  let transactions = 0;
+  const zombie = world.start(null, {
+    before: (_call, what) =>
+      what === 'store.transact' && ++transactions === 2 ? hold() : undefined,
+  });
+  const { work, isFrozen } = await freeze(world, zombie, reached);
+  expect(isFrozen).toBe(true);
+  world.documents.policies.push(...policies);
+  await world.drain(world.start());
+  thaw();
+  await work;
+  await world.converge();
+  await expectOneRotation(world);
+});
 
 /** `process`, whose write of a new version in `vault` is on its way until the ice melts. */
 function withWriteUnderWay(process: Mortal, vault: string, hold: () => Promise<void>): Mortal {
