@@ -31,9 +31,9 @@ export function tell(line: LogLine): string | null {
     case 'PROMOTED':
       return `version ${version} is the latest: the application moves to ${line['login']}`;
     case 'NOTIFIED':
-      return 'proved again from the vault; the candidate is erased';
+      return 'proved again, as read from the vault';
     case 'GRACE':
-      return `${line['previousLogin']} stays valid until ${clockTime(line['retireAt'])}`;
+      return `the candidate is erased; ${line['previousLogin']} stays valid until ${clockTime(line['retireAt'])}`;
     case 'RETIRED':
       return `${line['previousLogin']} is retired: its old password opens nothing`;
     case 'DONE':
