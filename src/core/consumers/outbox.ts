@@ -77,6 +77,7 @@ export async function deliver(
   const delivery = parseDelivery(row);
   if (new Date(delivery.nextAt) > services.clock.now()) return 'retry';
 
+  await services.audit.append([keyEntry(delivery, services.clock.now())]);
   const error = await tell(delivery, services);
   const next = afterAttempt(delivery, error, services);
   // Before the row moves: a row that has moved is never looked at again.
@@ -160,6 +161,21 @@ function rowWrites(
     { kind: 'delete', id, when: { etag } },
     { kind: 'put', id: id.slice('active:'.length), body, when: 'any' },
   ];
+}
+
+/** Telling reads the consumer's signing key, which stands in the log before it happens. */
+function keyEntry(delivery: Delivery, at: Date): AuditEntry {
+  const { notification, consumer, attempts } = delivery;
+  return {
+    id: `${messageId(delivery)}.${attempts + 1}.key`,
+    at,
+    actor: 'outbox',
+    action: 'secret.read',
+    object: objectId({ ...consumer.signingSecret, type: 'secret' }),
+    rotationId: notification.rotationId,
+    outcome: 'intended',
+    detail: { consumer: consumer.id },
+  };
 }
 
 function auditEntry({ status, delivery }: Attempted, at: Date): AuditEntry {

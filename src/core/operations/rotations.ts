@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Caller } from '../auth/tokens.ts';
-import { AppError } from '../errors.ts';
+import { AppError, type ErrorCode } from '../errors.ts';
 import {
   cancelRotation,
   getRotation,
@@ -151,54 +151,55 @@ export const rotationList = operation({
   },
 });
 
-export const cancel = operation({
+export const cancel = order({
   id: 'cancel-rotation',
+  verb: 'cancel',
   summary: 'Stops a rotation whose new version is not in use yet, and undoes what it did.',
-  method: 'POST',
-  route: 'rotations/{id}/cancel',
-  allow: 'Keyturn.Rotations.Operate',
-  audit: 'durable',
-  auditSubject: ({ params }) => ({ rotationId: params.id }),
-  params: RotationPath,
-  returns: Rotation,
-  status: 202,
-  errors: ['not_found', 'not_cancellable', 'storage_unavailable'],
-  run: async ({ params }, { services, caller }: Context) =>
-    writable(await cancelRotation(services.engine, params.id, nameOf(caller))),
+  refusal: 'not_cancellable',
+  give: cancelRotation,
 });
 
-export const resume = operation({
+export const resume = order({
   id: 'resume-rotation',
+  verb: 'resume',
   summary: 'Lets a held rotation (QUARANTINED, REVOKE_FAILED) go on once its cause is mended.',
-  method: 'POST',
-  route: 'rotations/{id}/resume',
-  allow: 'Keyturn.Rotations.Operate',
-  audit: 'durable',
-  auditSubject: ({ params }) => ({ rotationId: params.id }),
-  params: RotationPath,
-  returns: Rotation,
-  status: 202,
-  errors: ['not_found', 'conflict', 'storage_unavailable'],
-  run: async ({ params }, { services, caller }: Context) =>
-    writable(await resumeRotation(services.engine, params.id, nameOf(caller))),
+  refusal: 'conflict',
+  give: resumeRotation,
 });
 
-export const release = operation({
+export const release = order({
   id: 'release-rotation',
+  verb: 'release',
   summary:
     'Gives a held rotation up after things were put right by hand; its object is free again.',
-  method: 'POST',
-  route: 'rotations/{id}/release',
-  allow: 'Keyturn.Rotations.Operate',
-  audit: 'durable',
-  auditSubject: ({ params }) => ({ rotationId: params.id }),
-  params: RotationPath,
-  returns: Rotation,
-  status: 202,
-  errors: ['not_found', 'conflict', 'storage_unavailable'],
-  run: async ({ params }, { services, caller }: Context) =>
-    writable(await releaseRotation(services.engine, params.id, nameOf(caller))),
+  refusal: 'conflict',
+  give: releaseRotation,
 });
+
+/** An operator's word about one rotation: taken at once, heeded by the engine when it gets to it. */
+function order(spec: {
+  readonly id: string;
+  readonly verb: string;
+  readonly summary: string;
+  readonly refusal: ErrorCode;
+  readonly give: typeof cancelRotation;
+}) {
+  return operation({
+    id: spec.id,
+    summary: spec.summary,
+    method: 'POST',
+    route: `rotations/{id}/${spec.verb}`,
+    allow: 'Keyturn.Rotations.Operate',
+    audit: 'durable',
+    auditSubject: ({ params }) => ({ rotationId: params.id }),
+    params: RotationPath,
+    returns: Rotation,
+    status: 202,
+    errors: ['not_found', spec.refusal, 'storage_unavailable'],
+    run: async ({ params }, { services, caller }: Context) =>
+      writable(await spec.give(services.engine, params.id, nameOf(caller))),
+  });
+}
 
 /** Who asked, as messages and journals keep it; a token's subject may be of any length. */
 function nameOf({ subject }: Caller): string {

@@ -83,6 +83,16 @@ describe('deliver', () => {
     });
     expect(entries).toEqual([
       {
+        id: '01JD0000000000000000000000.orders.1.key',
+        at: start,
+        actor: 'outbox',
+        action: 'secret.read',
+        object: 'main/secret/webhook-orders',
+        rotationId: '01JD0000000000000000000000',
+        outcome: 'intended',
+        detail: { consumer: 'orders' },
+      },
+      {
         id: '01JD0000000000000000000000.orders.1.delivered',
         at: start,
         actor: 'outbox',
@@ -113,7 +123,8 @@ describe('deliver', () => {
     advance(30);
     expect(await deliver('p', id, services)).toBe('delivered');
     expect(new Set(consumer.received.map(({ headers }) => headers['webhook-id'])).size).toBe(1);
-    expect(entries.map(({ outcome }) => outcome)).toEqual(['failed', 'failed', 'done']);
+    const told = entries.filter(({ action }) => action === 'notification.deliver');
+    expect(told.map(({ outcome }) => outcome)).toEqual(['failed', 'failed', 'done']);
     expect(events()).toEqual([
       'notification.failed',
       'notification.failed',
@@ -208,7 +219,7 @@ describe('deliver', () => {
     await expect(deliver('p', id, services)).rejects.toMatchObject({ code: 'storage_unavailable' });
     isDown = false;
     expect(await deliver('p', id, services)).toBe('delivered');
-    expect(new Set(entries.map((entry) => entry.id)).size).toBe(1);
+    expect(new Set(entries.map((entry) => entry.id)).size).toBe(2);
   });
 
   it('calls a row it cannot read corrupt', async () => {
