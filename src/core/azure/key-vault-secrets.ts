@@ -15,6 +15,8 @@ import { judgeVaultError } from './key-vault-errors.ts';
 
 /** A deletion takes seconds until it can be purged. */
 const eraseMs = 60_000;
+/** How long a deletion whose answer was lost may take to show. */
+const unknownMs = 5_000;
 
 interface Connection {
   readonly alias: string;
@@ -127,11 +129,14 @@ async function* pages(
  * a purge that finds nothing proves nothing; after that, it proves the secret is gone.
  */
 async function erase(connection: Connection, name: string): Promise<void> {
-  const end = performance.now() + eraseMs;
+  const start = performance.now();
   let deletion = await remove(connection, name);
-  for (let wait = 250; deletion === 'deleting'; wait = Math.min(wait * 2, 4_000)) {
+  for (let wait = 250; deletion === 'deleting' || deletion === 'unknown'; wait = longer(wait)) {
     if (await isAmongDeleted(connection, name)) break;
-    if (performance.now() + wait > end) {
+    const waited = performance.now() - start + wait;
+    // Most likely there never was one: an earlier try had failed before it could delete anything.
+    if (deletion === 'unknown' && waited > unknownMs) break;
+    if (waited > eraseMs) {
       throw new AppError('vault_unavailable', {
         detail: `erase ${name} in ${connection.alias}: deleted, but not to be purged yet`,
       });
@@ -142,11 +147,18 @@ async function erase(connection: Connection, name: string): Promise<void> {
   await purge(connection, name);
 }
 
-/** Deletes the live secret: `deleted` once it is seen among the deleted, `deleting` before that. */
+function longer(wait: number): number {
+  return Math.min(wait * 2, 4_000);
+}
+
+/**
+ * Deletes the live secret: `deleted` once it is seen among the deleted, `deleting` before that;
+ * `unknown` when it is gone after a try that failed, and may have been that try's work.
+ */
 async function remove(
   connection: Connection,
   name: string,
-): Promise<'absent' | 'deleting' | 'deleted'> {
+): Promise<'absent' | 'unknown' | 'deleting' | 'deleted'> {
   let attempts = 0;
   const request = { what: `delete ${name}`, repeatable: true };
   const poller = await unlessAbsent(
@@ -156,8 +168,7 @@ async function remove(
     }),
   );
   if (poller !== null) return poller.isDone() ? 'deleted' : 'deleting';
-  // An earlier try may have deleted it although its answer was lost.
-  return attempts > 1 ? 'deleting' : 'absent';
+  return attempts > 1 ? 'unknown' : 'absent';
 }
 
 async function isAmongDeleted(connection: Connection, name: string): Promise<boolean> {

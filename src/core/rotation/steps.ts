@@ -44,7 +44,7 @@ export const steps: Record<Exclude<OpenState, 'REQUESTED'>, Step> = {
 };
 
 async function preflight(run: Run): Promise<Move> {
-  const { journal, handler, context, policy, services } = run;
+  const { journal, handler, context, policy } = run;
   await claimTarget(run);
   const latest = await run.secrets.get(journal.object.name);
   // Versions were counted before: nothing that is written from the claim on goes unnoticed.
@@ -56,9 +56,6 @@ async function preflight(run: Run): Promise<Move> {
   }
   checkTags(latest.properties);
   checkMembers(policy, latest);
-  // Fails where the candidate could not be erased later. Under a name of its own, so that this call,
-  // come late, does not erase what a successor has staged.
-  await services.pending.drop(`${journal.id}-probe`);
   if (handler.targetSettings === null) return move('PREFLIGHTED');
   const current = await credentialInForce(run, latest);
   const login = handler.nextLogin(context.settings, current.username);
