@@ -501,7 +501,8 @@ export class Lane {
     const sql = 'SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY($1) ORDER BY 1';
     const logins = [subject.login, subject.otherLogin];
     const roles = await this.ground.postgres.query(sql, [logins]);
-    const told = this.told.length;
+    // A consumer may be told twice, under one id, which is how it knows.
+    const told = new Set(this.told.map(({ id }) => id)).size;
     return { versions, latest: version, roles, told };
   }
 
