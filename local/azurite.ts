@@ -1,9 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { freePort } from './loopback-http.ts';
 
 export interface Azurite {
   readonly connectionString: string;
@@ -26,8 +25,7 @@ const key =
  * @param dir where the data is kept; without it all is in memory
  */
 export async function startAzurite(dir?: string): Promise<Azurite> {
-  const [blob, queue, table] = await freePorts();
-  const ports = { blob, queue, table };
+  const ports = { blob: await freePort(), queue: await freePort(), table: await freePort() };
   const folder = dir ?? null;
   let child = await launch(ports, folder);
   return {
@@ -51,19 +49,6 @@ export function connectionString({ blob, queue, table }: Azurite['ports']): stri
     `QueueEndpoint=http://127.0.0.1:${queue}/${account}`,
     `TableEndpoint=http://127.0.0.1:${table}/${account}`,
   ].join(';');
-}
-
-async function freePorts(): Promise<[number, number, number]> {
-  // Held open together, or the system could hand out one port twice.
-  const servers = [0, 1, 2].map(() => createServer().listen(0, '127.0.0.1'));
-  const ports: number[] = [];
-  for (const server of servers) {
-    if (!server.listening) await once(server, 'listening');
-    ports.push((server.address() as AddressInfo).port);
-  }
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  const [blob, queue, table] = ports;
-  return [blob ?? 0, queue ?? 0, table ?? 0];
 }
 
 async function launch(ports: Azurite['ports'], folder: string | null): Promise<ChildProcess> {

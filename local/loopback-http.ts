@@ -1,5 +1,6 @@
+import { randomInt } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
-import type { AddressInfo, Server as TcpServer } from 'node:net';
+import { type AddressInfo, createServer, type Server as TcpServer } from 'node:net';
 
 /** Whether a request names this machine: a web page whose own name was re-bound to it gets nothing. */
 export function isLoopbackHost(host: string | undefined): boolean {
@@ -39,5 +40,30 @@ export function close(server: Pick<Server, 'close' | 'closeAllConnections'>): Pr
   return new Promise((resolve) => {
     server.close(() => resolve());
     server.closeAllConnections();
+  });
+}
+
+const handedOut = new Set<number>();
+
+/**
+ * A port that nobody listens on, for a process that is told its port. Chosen below the range from
+ * which systems take the ports of outgoing connections: one of those could take it meanwhile.
+ */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 200; tries++) {
+    const port = randomInt(15_000, 32_000);
+    if (handedOut.has(port) || !(await isFree(port))) continue;
+    handedOut.add(port);
+    return port;
+  }
+  throw new Error('no port between 15000 and 32000 is free on 127.0.0.1');
+}
+
+/** Whether nobody listens on `port` of 127.0.0.1 at this moment. */
+export function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 }

@@ -1,5 +1,4 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -7,6 +6,7 @@ import { buildApp } from './build.ts';
 import { type Demo, demoNearExpiry, demoSecret, prepareDemo, runDemo } from './demo/demo.ts';
 import { type HostProcess, startHostProcess } from './host-process.ts';
 import { localAudience } from './identity/identity.ts';
+import { isFree } from './loopback-http.ts';
 import { appSettings, type Stack, startStack, vaultTopic } from './stack.ts';
 
 const usage = `npm start: Keyturn with everything it talks to, on this machine, rotating a database password.
@@ -111,14 +111,6 @@ async function checkPorts(base: number): Promise<void> {
   throw new Error(
     `Taken already: port ${taken.join(', ')} of ${range}. Choose others with --port.`,
   );
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
 }
 
 /** Others may pass through, not look: as root, the database server runs as somebody else. */

@@ -1,7 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { HostProcess } from '../../local/host-process.ts';
-import { freePort, type Ground, startGround } from '../support/fault-ground.ts';
+import { freePort } from '../../local/loopback-http.ts';
+import { type Ground, startGround } from '../support/fault-ground.ts';
 import { type Lane, openLane, type Strategy } from '../support/fault-lane.ts';
 import { countCalls, strategies } from '../support/kill-points.ts';
 import type { Call } from '../support/recording-proxy.ts';

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { freePort, type Ground, startGround } from '../support/fault-ground.ts';
+import { freePort } from '../../local/loopback-http.ts';
+import { type Ground, startGround } from '../support/fault-ground.ts';
 import { type Lane, openLane, type Subject, versionOf } from '../support/fault-lane.ts';
 import { strategies } from '../support/kill-points.ts';
 

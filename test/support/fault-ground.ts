@@ -1,5 +1,4 @@
 import { chmod, cp, mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -7,7 +6,6 @@ import { type Azurite, startAzurite } from '../../local/azurite.ts';
 import { type Identity, startIdentity } from '../../local/identity/identity.ts';
 import { type Postgres, startPostgres } from '../../local/postgres.ts';
 import { createLocalCa, type LocalCa } from '../../local/tls.ts';
-import { listenOn } from './recording-proxy.ts';
 
 /** What the lanes of one test file share. */
 export interface Ground {
@@ -63,10 +61,4 @@ async function copyApp(dir: string): Promise<string> {
       await pause(1000);
     }
   }
-}
-
-export async function freePort(): Promise<number> {
-  const taken = await listenOn(createServer());
-  await taken.stop();
-  return taken.port;
 }

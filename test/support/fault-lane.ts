@@ -12,6 +12,7 @@ import { type EventGrid, startEventGrid } from '../../local/event-grid/event-gri
 import { type HostProcess, startHostProcess } from '../../local/host-process.ts';
 import { localAudience } from '../../local/identity/identity.ts';
 import { type KeyVaultEmulator, startKeyVault } from '../../local/key-vault/key-vault.ts';
+import { freePort } from '../../local/loopback-http.ts';
 import { appSettings } from '../../local/stack.ts';
 import { type AuditRecord, readAudit, verifyAudit } from '../../src/core/audit/verify.ts';
 import { type AzureStorage, createAzureStorage } from '../../src/core/azure/storage.ts';
@@ -23,7 +24,7 @@ import {
   shardOf,
 } from '../../src/core/rotation/records.ts';
 import type { DocumentStore, StoredDocument } from '../../src/core/storage/ports.ts';
-import { freePort, type Ground } from './fault-ground.ts';
+import type { Ground } from './fault-ground.ts';
 import { startPostgresProxy } from './recording-postgres.ts';
 import { listenOn, Recorder, type ServiceProxy, startHttpProxy } from './recording-proxy.ts';
 
