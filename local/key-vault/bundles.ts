@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { errors } from './errors.ts';
-import type { DeletedObject, Version } from './store.ts';
+import type { Deleted, Stored, Version } from './store.ts';
 import type { Vault } from './vault.ts';
 
 // What the bodies of secrets, keys and certificates have in common.
@@ -56,7 +56,7 @@ export function describe(vault: Vault, version: Version): Record<string, unknown
 export function describeDeletion(
   vault: Vault,
   collection: string,
-  deleted: DeletedObject<Version>,
+  deleted: Deleted<Stored>,
 ): Record<string, unknown> {
   return {
     recoveryId: `${vault.publicUrl}/deleted${collection}/${deleted.name}`,

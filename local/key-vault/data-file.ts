@@ -2,7 +2,7 @@ import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { loadInto, snapshotOf, type Vault, type VaultSnapshot } from './vault.ts';
 
-type State = { readonly format: 1; readonly vaults: Readonly<Record<string, VaultSnapshot>> };
+type State = { readonly format: 2; readonly vaults: Readonly<Record<string, VaultSnapshot>> };
 
 export type DataFile = {
   /** Fills the vaults with what was saved, if anything was. @throws Error when the file cannot be understood */
@@ -30,7 +30,7 @@ export function openDataFile(file: string | null, vaults: readonly Vault[]): Dat
 
   const write = async (): Promise<void> => {
     const current = Object.fromEntries(vaults.map((vault) => [vault.name, snapshotOf(vault)]));
-    await writeState(file, { format: 1, vaults: { ...saved, ...current } });
+    await writeState(file, { format: 2, vaults: { ...saved, ...current } });
   };
   const enqueue = (): Promise<void> => {
     timer = null;
@@ -81,7 +81,7 @@ async function readState(file: string): Promise<State | null> {
   try {
     // Only this process writes the file; the format number guards against an older or newer one.
     const state = JSON.parse(text) as State;
-    if (state.format === 1) return state;
+    if (state.format === 2) return state;
   } catch (cause) {
     throw new Error(`${file} is no emulator state; move it away to start anew.`, { cause });
   }

@@ -29,7 +29,11 @@ export class VaultError extends Error {
 
 const helpLink = 'https://go.microsoft.com/fwlink/?linkid=2125182';
 
-const article: Readonly<Record<ObjectType, string>> = { Secret: 'A secret' };
+const article: Readonly<Record<ObjectType, string>> = {
+  Secret: 'A secret',
+  Key: 'A key',
+  Certificate: 'A certificate',
+};
 
 export const errors = {
   missingToken: (challenge: string) =>
@@ -88,6 +92,28 @@ export const errors = {
       [403, 'Forbidden'],
       `Operation "purge" is not allowed because purge protection is enabled for this vault. Key Vault service will automatically purge it after the retention period has passed.\r\nVault: ${vault};location=${location}`,
     ),
+  malformedBackup: () =>
+    new VaultError(
+      [400, 'Malformed backup blob'],
+      'Backup blob contains invalid or corrupt version.',
+    ),
+  foreignBackup: () =>
+    new VaultError(
+      [400, 'BadParameter'],
+      'The backup was made in another subscription or geography and cannot be restored here.',
+    ),
+  tooManyVersions: (type: ObjectType, name: string, limit: number) =>
+    new VaultError(
+      [400, 'BadParameter'],
+      `${type} ${name} has more than ${limit} versions and cannot be backed up.`,
+    ),
+  restoreConflict: (type: ObjectType, id: string) => {
+    const thing = type.toLowerCase();
+    return new VaultError(
+      [409, 'Conflict'],
+      `There was a conflict restoring the ${thing} '${id}'. This can happen if either: a second ${thing} with the same name was created after the first ${thing} was deleted; thus trying to restore a ${thing} whose name is already in use. To fix this, rename the second ${thing} to something else so that the restore works. The second probable cause of this exception is when multiple operations are performed in parallel against the ${thing}. To avoid this error, perform operations against a ${thing} in a sequential manner.`,
+    );
+  },
   readOnly: (operation: string) =>
     new VaultError(
       [503, 'ServiceUnavailable'],

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { type ObjectType, objectTypes, type StoredObject, type Version } from './store.ts';
+import type { Clock } from './clock.ts';
+import { type ObjectType, objectTypes, type Stored, type Version } from './store.ts';
 import { resourceId, type Vault } from './vault.ts';
 
 /** An event of a vault's system topic, in the Event Grid schema. NBF and EXP are seconds; `null` when not set. */
@@ -30,7 +31,11 @@ const kindNames: Readonly<Record<VaultEventKind, string>> = {
   'near-expiry': 'NearExpiry',
   expired: 'Expired',
 };
-const collections: Readonly<Record<ObjectType, string>> = { Secret: 'secrets' };
+const collections: Readonly<Record<ObjectType, string>> = {
+  Secret: 'secrets',
+  Key: 'keys',
+  Certificate: 'certificates',
+};
 // Enough for every event of a test run, and a bound for an emulator that runs for weeks.
 const maxRemembered = 10_000;
 
@@ -43,13 +48,13 @@ export type VaultEvents = {
 export type EventSubject = {
   readonly vault: Vault;
   readonly type: ObjectType;
-  readonly object: StoredObject<Version>;
+  readonly object: Stored;
   readonly version: Version;
 };
 
 /** @param onEvent called after the request that caused the event; what it throws is logged and stops nothing */
 export function createVaultEvents(
-  now: () => number,
+  { now }: Pick<Clock, 'now'>,
   onEvent: (event: VaultEvent) => unknown,
 ): VaultEvents {
   const sent = new Map<string, VaultEvent>();

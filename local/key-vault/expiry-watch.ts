@@ -1,3 +1,4 @@
+import type { Clock } from './clock.ts';
 import type { EventSubject, VaultEventKind } from './events.ts';
 import { currentVersion, keyOf, type Version } from './store.ts';
 import { storeOf } from './vault.ts';
@@ -14,13 +15,9 @@ type Expiring = Omit<EventSubject, 'version'>;
 export type ExpiryWatch = {
   /** Looks at the object anew; to be called after every change of it. */
   readonly watch: (expiring: Expiring) => void;
-  readonly stop: () => void;
 };
 
 type Due = { readonly kind: VaultEventKind; readonly at: number };
-
-// What setTimeout can wait for: 24.8 days. Longer waits are taken in steps.
-const longestTimerMs = 2 ** 31 - 1;
 
 /**
  * Announces that current versions come near their expiry and that they have expired, each once per version; disabled
@@ -29,34 +26,30 @@ const longestTimerMs = 2 ** 31 - 1;
  * @param announce sends the event; the version is marked before
  */
 export function watchExpiry(
-  now: () => number,
+  clock: Pick<Clock, 'now' | 'at'>,
   nearExpiry: NearExpiry,
   announce: (kind: VaultEventKind, about: EventSubject) => void,
 ): ExpiryWatch {
-  const timers = new Map<string, NodeJS.Timeout>();
+  const waiting = new Map<string, () => void>();
   const watch = (expiring: Expiring): void => {
     const key = `${expiring.vault.name} ${expiring.type} ${keyOf(expiring.object.name)}`;
-    clearTimeout(timers.get(key));
-    timers.delete(key);
+    waiting.get(key)?.();
+    waiting.delete(key);
     if (!isLive(expiring)) return;
     const version = currentVersion(expiring.object);
     let due = nextDue(version, nearExpiry);
-    while (due !== null && due.at <= now()) {
+    while (due !== null && due.at <= clock.now()) {
       version.announced = [...(version.announced ?? []), due.kind];
       announce(due.kind, { ...expiring, version });
       due = nextDue(version, nearExpiry);
     }
-    if (due === null) return;
-    const waitMs = Math.min(Math.ceil(due.at - now()), longestTimerMs);
-    timers.set(key, setTimeout(() => watch(expiring), Math.max(waitMs, 1)).unref());
+    if (due !== null)
+      waiting.set(
+        key,
+        clock.at(due.at, () => watch(expiring)),
+      );
   };
-  return {
-    watch,
-    stop: () => {
-      for (const timer of timers.values()) clearTimeout(timer);
-      timers.clear();
-    },
-  };
+  return { watch };
 }
 
 /** What is to be announced next for a version, and when (milliseconds); `null` when nothing is left. */

@@ -8,6 +8,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { Socket } from 'node:net';
 import { listen } from '../loopback-http.ts';
 import { AuditRows } from './audit.ts';
+import { type Clock, createClock } from './clock.ts';
 import { type ControlPlane, respondToControl } from './control.ts';
 import { type DataFile, openDataFile } from './data-file.ts';
 import { challengeFor, type DataPlane, refuseMalformed, respond } from './data-plane.ts';
@@ -51,10 +52,10 @@ export type KeyVaultOptions = {
   /** Defaults: 30 days, 900 s. */
   readonly nearExpiry?: Partial<NearExpiry>;
   readonly location?: string;
+  readonly subscriptionId?: string;
+  readonly geography?: string;
   /** State is loaded from it at start and kept in it; absent: memory only. */
   readonly dataFile?: string;
-  /** Milliseconds since 1970; default the system clock. */
-  readonly now?: () => number;
 };
 
 export type KeyVaultEmulator = {
@@ -67,6 +68,7 @@ export type KeyVaultEmulator = {
 type Endpoint = { readonly port: number; readonly close: () => Promise<void> };
 
 const defaultTenantId = '5f9c7a52-3a3e-4d0f-9b51-6c2f0e8d1a47';
+const defaultSubscriptionId = '00000000-0000-0000-0000-000000000000';
 const defaultNearExpiry: NearExpiry = { leadSeconds: 30 * 86_400, delaySeconds: 900 };
 
 /**
@@ -76,10 +78,10 @@ const defaultNearExpiry: NearExpiry = { leadSeconds: 30 * 86_400, delaySeconds: 
  */
 export async function startKeyVault(options: KeyVaultOptions): Promise<KeyVaultEmulator> {
   const parts = assemble(options);
-  const { vaults, watch, data } = parts;
+  const { vaults, clock, watch, data } = parts;
   const endpoints: Endpoint[] = [];
   const stop = async (): Promise<void> => {
-    watch.stop();
+    clock.stop();
     await Promise.all(endpoints.map(({ close }) => close()));
     await data.flush();
   };
@@ -103,6 +105,7 @@ export async function startKeyVault(options: KeyVaultOptions): Promise<KeyVaultE
 
 type Parts = {
   readonly vaults: readonly Vault[];
+  readonly clock: Clock;
   readonly watch: ExpiryWatch;
   readonly data: DataFile;
   readonly control: ControlPlane;
@@ -111,15 +114,16 @@ type Parts = {
 };
 
 function assemble(options: KeyVaultOptions): Parts {
-  const now = options.now ?? Date.now;
+  const clock = createClock();
+  const { now } = clock;
   const vaults = createVaults(options);
-  const events = createVaultEvents(now, options.onEvent ?? (() => undefined));
+  const events = createVaultEvents(clock, options.onEvent ?? (() => undefined));
   const announce = (kind: VaultEventKind, about: EventSubject): void => {
     events.send(kind, about);
     // The version is marked as announced, which must outlive this process too.
     data.changed();
   };
-  const watch = watchExpiry(now, { ...defaultNearExpiry, ...options.nearExpiry }, announce);
+  const watch = watchExpiry(clock, { ...defaultNearExpiry, ...options.nearExpiry }, announce);
   const data = openDataFile(options.dataFile ?? null, vaults);
   const changed: DataPlane['changed'] = (vault, { type, object, event }) => {
     const about = { vault, type, object };
@@ -133,6 +137,7 @@ function assemble(options: KeyVaultOptions): Parts {
   const checkToken = createTokenCheck(challenge, options.verifyToken);
   return {
     vaults,
+    clock,
     watch,
     data,
     control: { vaults, faults, audit, events, startedAt: new Date(), now },
@@ -140,13 +145,14 @@ function assemble(options: KeyVaultOptions): Parts {
   };
 }
 
-function createVaults({ vaults, location = 'local' }: KeyVaultOptions): Vault[] {
+function createVaults({ vaults, location = 'local', ...place }: KeyVaultOptions): Vault[] {
+  const { subscriptionId = defaultSubscriptionId, geography = 'local' } = place;
   const names = vaults.map(({ name }) => name.toLowerCase());
   if (names.length === 0) throw new Error('The emulator needs at least one vault.');
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new Error(`Two vaults are named "${twice}".`);
   return vaults.map(({ name, retentionDays = 90, purgeProtection = false }) =>
-    createVault({ name, retentionDays, purgeProtection, location }),
+    createVault({ name, retentionDays, purgeProtection, location, subscriptionId, geography }),
   );
 }
 

@@ -1,6 +1,6 @@
 import { errors } from './errors.ts';
 import type { VaultEventKind } from './events.ts';
-import type { ObjectType, StoredObject, Version } from './store.ts';
+import type { ObjectType, Stored } from './store.ts';
 import type { Vault } from './vault.ts';
 
 /** An authenticated, routed request. */
@@ -18,7 +18,7 @@ export type Call = {
 
 export type Change = {
   readonly type: ObjectType;
-  readonly object: StoredObject<Version>;
+  readonly object: Stored;
   /** The event it causes at once. */
   readonly event?: VaultEventKind;
 };
@@ -41,6 +41,8 @@ export type Operation = {
   readonly method: 'GET' | 'PUT' | 'POST' | 'PATCH' | 'DELETE';
   /** Lower-case words and `{name}`, `{version}`. An empty or missing last `{version}` matches. */
   readonly template: string;
+  /** The data action it needs, after `Microsoft.KeyVault/vaults/`: `secrets/getSecret/action`. */
+  readonly action: string;
   /** Whether a vault in read-only mode refuses it. */
   readonly effect: 'read' | 'write';
   readonly run: (call: Call) => Answer | Promise<Answer>;

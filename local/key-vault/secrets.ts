@@ -1,27 +1,13 @@
 import { z } from 'zod';
-import {
-  AttributesInput,
-  attributesFrom,
-  describe,
-  describeDeletion,
-  parseBody,
-  TagsInput,
-} from './bundles.ts';
+import { AttributesInput, attributesFrom, describe, parseBody, TagsInput } from './bundles.ts';
 import { errors } from './errors.ts';
-import { type Answer, type Call, nameOf, type Operation, versionOf } from './operation.ts';
-import { pageOf } from './paging.ts';
-import {
-  currentVersion,
-  type DeletedObject,
-  findVersion,
-  keyOf,
-  newVersionId,
-  type StoredObject,
-  type Version,
-} from './store.ts';
+import { idOf, type Kind, lifecycleOperations, mustBeFree, targetOf } from './lifecycle.ts';
+import { type Answer, type Call, nameOf, type Operation } from './operation.ts';
+import { newVersionId, type StoredObject, type Version } from './store.ts';
 import type { Vault } from './vault.ts';
 
 export type SecretVersion = Version & { readonly value: string; contentType?: string };
+export type Secret = StoredObject<SecretVersion>;
 
 const maxValueBytes = 25_600;
 
@@ -34,9 +20,24 @@ const SetBody = z.object({
 });
 const UpdateBody = SetBody.omit({ value: true });
 
+export const secretKind: Kind<Secret> = {
+  type: 'Secret',
+  collection: 'secrets',
+  idMember: 'id',
+  readAction: 'secrets/readMetadata/action',
+  storeOf: ({ secrets }) => secrets,
+  item,
+  bundle: (vault, { name }, version) => ({
+    ...item(version),
+    id: idOf(vault, secretKind, name, version.version),
+    ...describe(vault, version),
+  }),
+};
+
 export const secretOperations: readonly Operation[] = [
   {
     id: 'setSecret',
+    action: 'secrets/setSecret/action',
     serviceName: 'SecretSet',
     method: 'PUT',
     template: '/secrets/{name}',
@@ -45,6 +46,7 @@ export const secretOperations: readonly Operation[] = [
   },
   {
     id: 'getSecret',
+    action: 'secrets/getSecret/action',
     serviceName: 'SecretGet',
     method: 'GET',
     template: '/secrets/{name}/{version}',
@@ -53,68 +55,14 @@ export const secretOperations: readonly Operation[] = [
   },
   {
     id: 'updateSecret',
+    action: 'secrets/update/action',
     serviceName: 'SecretUpdate',
     method: 'PATCH',
     template: '/secrets/{name}/{version}',
     effect: 'write',
     run: updateSecret,
   },
-  {
-    id: 'deleteSecret',
-    serviceName: 'SecretDelete',
-    method: 'DELETE',
-    template: '/secrets/{name}',
-    effect: 'write',
-    run: deleteSecret,
-  },
-  {
-    id: 'getSecrets',
-    serviceName: 'SecretList',
-    method: 'GET',
-    template: '/secrets',
-    effect: 'read',
-    run: getSecrets,
-  },
-  {
-    id: 'getSecretVersions',
-    serviceName: 'SecretListVersions',
-    method: 'GET',
-    template: '/secrets/{name}/versions',
-    effect: 'read',
-    run: getSecretVersions,
-  },
-  {
-    id: 'getDeletedSecret',
-    serviceName: 'SecretGetDeleted',
-    method: 'GET',
-    template: '/deletedsecrets/{name}',
-    effect: 'read',
-    run: getDeletedSecret,
-  },
-  {
-    id: 'getDeletedSecrets',
-    serviceName: 'SecretListDeleted',
-    method: 'GET',
-    template: '/deletedsecrets',
-    effect: 'read',
-    run: getDeletedSecrets,
-  },
-  {
-    id: 'recoverDeletedSecret',
-    serviceName: 'SecretRecover',
-    method: 'POST',
-    template: '/deletedsecrets/{name}/recover',
-    effect: 'write',
-    run: recoverDeletedSecret,
-  },
-  {
-    id: 'purgeDeletedSecret',
-    serviceName: 'SecretPurge',
-    method: 'DELETE',
-    template: '/deletedsecrets/{name}',
-    effect: 'write',
-    run: purgeDeletedSecret,
-  },
+  ...lifecycleOperations(secretKind),
 ];
 
 function setSecret(call: Call): Answer {
@@ -124,9 +72,7 @@ function setSecret(call: Call): Answer {
   if (Buffer.byteLength(input.value) > maxValueBytes) {
     throw errors.badParameter(`Secret value is too long. Maximum allowed is ${maxValueBytes}.`);
   }
-  if (vault.secrets.findDeleted(name, now) !== null) {
-    throw errors.deletedButRecoverable('Secret', name);
-  }
+  mustBeFree(secretKind, call, name);
   const version: SecretVersion = {
     version: newVersionId(),
     value: input.value,
@@ -136,103 +82,24 @@ function setSecret(call: Call): Answer {
     ...attributesFrom(input.attributes),
     ...details(input),
   };
-  const secret = vault.secrets.add(name, version);
+  const secret = vault.secrets.find(name) ?? vault.secrets.put({ name, versions: [] });
+  secret.versions.push(version);
   call.changed({ type: 'Secret', object: secret, event: 'new-version' });
   return answer(version, withValue(vault, secret, version));
 }
 
 function getSecret(call: Call): Answer {
-  const { secret, version } = target(call);
+  const { object, version } = targetOf(secretKind, call);
   if (!version.enabled) throw errors.disabled('Secret', 'get');
-  return answer(version, withValue(call.vault, secret, version));
+  return answer(version, withValue(call.vault, object, version));
 }
 
 function updateSecret(call: Call): Answer {
-  const { secret, version } = target(call);
+  const { object, version } = targetOf(secretKind, call);
   const input = parseBody(UpdateBody, call.body ?? {});
   Object.assign(version, attributesFrom(input.attributes), details(input), { updated: call.now });
-  call.changed({ type: 'Secret', object: secret });
-  return answer(version, bundle(call.vault, secret, version));
-}
-
-function deleteSecret(call: Call): Answer {
-  const { vault } = call;
-  const name = nameOf(call);
-  const secret = vault.secrets.find(name);
-  if (secret === null) throw errors.notFound('Secret', name);
-  const deleted = vault.secrets.delete(secret, call.now, vault.retentionDays);
-  call.changed({ type: 'Secret', object: secret });
-  return answer(currentVersion(deleted), deletedBundle(vault, deleted));
-}
-
-function getSecrets(call: Call): Answer {
-  const items = call.vault.secrets.list().map((secret) => ({
-    item: listItem(call.vault, secret),
-    marker: `secret/${keyOf(secret.name)}`,
-  }));
-  return { body: pageOf(call, 'secrets', items) };
-}
-
-function getSecretVersions(call: Call): Answer {
-  const { vault } = call;
-  const name = nameOf(call);
-  const secret = vault.secrets.find(name);
-  // By id and not by age: the real service promises no order, and nobody shall rely on one.
-  const versions = (secret?.versions ?? []).toSorted((a, b) => (a.version < b.version ? -1 : 1));
-  const items = versions.map((version) => ({
-    item: bundle(vault, { name: secret?.name ?? name }, version),
-    marker: `secret/${keyOf(name)}/${version.version}`,
-  }));
-  return { body: pageOf(call, `secrets/${name}/versions`, items) };
-}
-
-function getDeletedSecret(call: Call): Answer {
-  const deleted = deletedTarget(call);
-  return answer(currentVersion(deleted), deletedBundle(call.vault, deleted));
-}
-
-function getDeletedSecrets(call: Call): Answer {
-  const { vault } = call;
-  const items = vault.secrets.listDeleted(call.now).map((deleted) => ({
-    item: { ...listItem(vault, deleted), ...describeDeletion(vault, 'secrets', deleted) },
-    marker: `secret/${keyOf(deleted.name)}`,
-  }));
-  return { body: pageOf(call, 'deletedsecrets', items) };
-}
-
-function recoverDeletedSecret(call: Call): Answer {
-  const { vault } = call;
-  const secret = vault.secrets.recover(deletedTarget(call));
-  call.changed({ type: 'Secret', object: secret });
-  const version = currentVersion(secret);
-  return answer(version, bundle(vault, secret, version));
-}
-
-function purgeDeletedSecret(call: Call): Answer {
-  const { vault } = call;
-  const deleted = deletedTarget(call);
-  if (vault.purgeProtection) throw errors.purgeProtected(vault.name, vault.location);
-  vault.secrets.purge(deleted);
-  call.changed({ type: 'Secret', object: deleted });
-  return { status: 204 };
-}
-
-function target(call: Call): { secret: StoredObject<SecretVersion>; version: SecretVersion } {
-  const name = nameOf(call);
-  const wanted = versionOf(call);
-  const secret = call.vault.secrets.find(name);
-  const version = secret === null ? null : findVersion(secret, wanted);
-  if (secret === null || version === null) {
-    throw errors.notFound('Secret', wanted === '' ? name : `${name}/${wanted}`);
-  }
-  return { secret, version };
-}
-
-function deletedTarget(call: Call): DeletedObject<SecretVersion> {
-  const name = nameOf(call);
-  const deleted = call.vault.secrets.findDeleted(name, call.now);
-  if (deleted === null) throw errors.deletedNotFound('Secret', name);
-  return deleted;
+  call.changed({ type: 'Secret', object });
+  return answer(version, secretKind.bundle(call.vault, object, version));
 }
 
 function details(
@@ -244,42 +111,14 @@ function details(
   };
 }
 
-function bundle(
-  vault: Vault,
-  { name }: Pick<StoredObject<SecretVersion>, 'name'>,
-  version: SecretVersion,
-): Record<string, unknown> {
-  const { contentType } = version;
+function withValue(vault: Vault, secret: Secret, version: SecretVersion): Record<string, unknown> {
+  return { value: version.value, ...secretKind.bundle(vault, secret, version) };
+}
+
+function item({ contentType, managed }: SecretVersion): Record<string, unknown> {
   return {
     ...(contentType === undefined ? {} : { contentType }),
-    id: `${vault.publicUrl}/secrets/${name}/${version.version}`,
-    ...describe(vault, version),
-  };
-}
-
-function withValue(
-  vault: Vault,
-  secret: StoredObject<SecretVersion>,
-  version: SecretVersion,
-): Record<string, unknown> {
-  return { value: version.value, ...bundle(vault, secret, version) };
-}
-
-function deletedBundle(
-  vault: Vault,
-  deleted: DeletedObject<SecretVersion>,
-): Record<string, unknown> {
-  return {
-    ...describeDeletion(vault, 'secrets', deleted),
-    ...bundle(vault, deleted, currentVersion(deleted)),
-  };
-}
-
-/** Attributes of the current version, even a disabled one, under the id without a version. */
-function listItem(vault: Vault, secret: StoredObject<SecretVersion>): Record<string, unknown> {
-  return {
-    ...bundle(vault, secret, currentVersion(secret)),
-    id: `${vault.publicUrl}/secrets/${secret.name}`,
+    ...(managed === undefined ? {} : { managed }),
   };
 }
 

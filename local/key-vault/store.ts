@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-/** A further type is added here; the compiler then names every table that wants a line for it. */
-export const objectTypes = ['Secret'] as const;
+export const objectTypes = ['Secret', 'Key', 'Certificate'] as const;
 export type ObjectType = (typeof objectTypes)[number];
 
 /** What versions of secrets, keys and certificates have in common. Times are whole seconds since 1970. */
@@ -14,6 +13,8 @@ export type Version = {
   readonly created: number;
   updated: number;
   tags?: Readonly<Record<string, string>>;
+  /** Belongs to the certificate of the same name and version. */
+  readonly managed?: true;
   /** Expiry events already sent for this version; none is ever sent twice. */
   announced?: string[];
 };
@@ -25,34 +26,34 @@ export type StoredObject<V extends Version> = {
   readonly versions: V[];
 };
 
-export type DeletedObject<V extends Version> = StoredObject<V> & {
+export type Stored = StoredObject<Version>;
+export type VersionOf<O extends Stored> = O['versions'][number];
+export type Deleted<O extends Stored> = O & {
   readonly deletedDate: number;
   readonly scheduledPurgeDate: number;
 };
 
-export type StoreSnapshot<V extends Version> = {
-  readonly live: readonly StoredObject<V>[];
-  readonly deleted: readonly DeletedObject<V>[];
+export type StoreSnapshot<O extends Stored> = {
+  readonly live: readonly O[];
+  readonly deleted: readonly Deleted<O>[];
 };
 
 /** The objects of one type in one vault, live and soft-deleted. Knows nothing of HTTP. */
-export class ObjectStore<V extends Version> {
-  #live = new Map<string, StoredObject<V>>();
-  #deleted = new Map<string, DeletedObject<V>>();
+export class ObjectStore<O extends Stored> {
+  #live = new Map<string, O>();
+  #deleted = new Map<string, Deleted<O>>();
 
-  find(name: string): StoredObject<V> | null {
+  find(name: string): O | null {
     return this.#live.get(keyOf(name)) ?? null;
   }
 
-  /** Appends a version, which becomes the current one; the name must not be a deleted object's. */
-  add(name: string, version: V): StoredObject<V> {
-    const object = this.find(name) ?? { name, versions: [] };
-    object.versions.push(version);
-    this.#live.set(keyOf(name), object);
+  /** A new object, or the one that takes the place of the live one of that name. */
+  put(object: O): O {
+    this.#live.set(keyOf(object.name), object);
     return object;
   }
 
-  delete(object: StoredObject<V>, now: number, retentionDays: number): DeletedObject<V> {
+  delete(object: O, now: number, retentionDays: number): Deleted<O> {
     const deleted = {
       ...object,
       deletedDate: now,
@@ -64,7 +65,7 @@ export class ObjectStore<V extends Version> {
   }
 
   /** @param now seconds; what was due to be purged by then is gone */
-  findDeleted(name: string, now: number): DeletedObject<V> | null {
+  findDeleted(name: string, now: number): Deleted<O> | null {
     const deleted = this.#deleted.get(keyOf(name));
     if (deleted === undefined) return null;
     if (deleted.scheduledPurgeDate > now) return deleted;
@@ -72,30 +73,29 @@ export class ObjectStore<V extends Version> {
     return null;
   }
 
-  recover({ name, versions }: DeletedObject<V>): StoredObject<V> {
-    const object = { name, versions };
-    this.#deleted.delete(keyOf(name));
-    this.#live.set(keyOf(name), object);
-    return object;
+  recover(deleted: Deleted<O>): O {
+    const { deletedDate: _when, scheduledPurgeDate: _until, ...object } = deleted;
+    this.#deleted.delete(keyOf(deleted.name));
+    return this.put(object as unknown as O);
   }
 
-  purge(object: DeletedObject<V>): void {
+  purge(object: Stored): void {
     this.#deleted.delete(keyOf(object.name));
   }
 
-  list(): StoredObject<V>[] {
+  list(): O[] {
     return byKey(this.#live);
   }
 
-  listDeleted(now: number): DeletedObject<V>[] {
+  listDeleted(now: number): Deleted<O>[] {
     return byKey(this.#deleted).filter(({ scheduledPurgeDate }) => scheduledPurgeDate > now);
   }
 
-  snapshot(): StoreSnapshot<V> {
+  snapshot(): StoreSnapshot<O> {
     return { live: [...this.#live.values()], deleted: [...this.#deleted.values()] };
   }
 
-  load({ live, deleted }: StoreSnapshot<V>): void {
+  load({ live, deleted }: StoreSnapshot<O>): void {
     this.#live = new Map(live.map((object) => [keyOf(object.name), object]));
     this.#deleted = new Map(deleted.map((object) => [keyOf(object.name), object]));
   }

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createClock } from '../../local/key-vault/clock.ts';
 import { nextDue, watchExpiry } from '../../local/key-vault/expiry-watch.ts';
 import type { Version } from '../../local/key-vault/store.ts';
-import { createVault } from '../../local/key-vault/vault.ts';
+import { createVault, type Vault } from '../../local/key-vault/vault.ts';
 
 const daySeconds = 86_400;
 const start = Date.parse('2027-01-01T00:00:00Z');
@@ -17,6 +18,17 @@ function aVersion(expiresInSeconds: number, over: Partial<Version> = {}): Versio
     exp: startSeconds + expiresInSeconds,
     ...over,
   };
+}
+
+function aVault(): Vault {
+  return createVault({
+    name: 'main',
+    retentionDays: 90,
+    purgeProtection: false,
+    location: 'local',
+    subscriptionId: 'here',
+    geography: 'local',
+  });
 }
 
 describe('nextDue', () => {
@@ -47,16 +59,14 @@ describe('watchExpiry', () => {
 
   it('waits longer than a timer can, and announces each event once', () => {
     const announced: [string, number][] = [];
-    const watch = watchExpiry(Date.now, real, (kind) => {
+    const watch = watchExpiry(createClock(), real, (kind) => {
       announced.push([kind, (Date.now() - start) / 1000 / daySeconds]);
     });
-    const vault = createVault({
-      name: 'main',
-      retentionDays: 90,
-      purgeProtection: false,
-      location: 'local',
+    const vault = aVault();
+    const object = vault.secrets.put({
+      name: 'slow',
+      versions: [{ ...aVersion(120 * daySeconds), value: 'v' }],
     });
-    const object = vault.secrets.add('slow', { ...aVersion(120 * daySeconds), value: 'v' });
     watch.watch({ vault, type: 'Secret', object });
     vi.advanceTimersByTime(365 * daySeconds * 1000);
     expect(announced).toEqual([
@@ -68,14 +78,13 @@ describe('watchExpiry', () => {
 
   it('forgets what is no longer live, and everything when stopped', () => {
     const announce = vi.fn();
-    const watch = watchExpiry(Date.now, real, announce);
-    const vault = createVault({
-      name: 'main',
-      retentionDays: 90,
-      purgeProtection: false,
-      location: 'local',
+    const clock = createClock();
+    const watch = watchExpiry(clock, real, announce);
+    const vault = aVault();
+    const object = vault.secrets.put({
+      name: 'gone',
+      versions: [{ ...aVersion(60), value: 'v' }],
     });
-    const object = vault.secrets.add('gone', { ...aVersion(60), value: 'v' });
     watch.watch({ vault, type: 'Secret', object });
     expect(vi.getTimerCount()).toBe(1);
     const deleted = vault.secrets.delete(object, startSeconds, 90);
@@ -83,7 +92,7 @@ describe('watchExpiry', () => {
     expect(vi.getTimerCount()).toBe(0);
     watch.watch({ vault, type: 'Secret', object: vault.secrets.recover(deleted) });
     expect(vi.getTimerCount()).toBe(1);
-    watch.stop();
+    clock.stop();
     expect(vi.getTimerCount()).toBe(0);
     expect(announce).not.toHaveBeenCalled();
   });
