@@ -7,26 +7,22 @@ import type { FaultRule } from '../../local/key-vault/faults.ts';
 import type { KeyVaultEmulator } from '../../local/key-vault/key-vault.ts';
 import { processCredential } from '../../src/core/azure/credential.ts';
 import { createVaults } from '../../src/core/azure/key-vault.ts';
-import { systemClock } from '../../src/core/clock.ts';
 import { AppError, type ErrorCode } from '../../src/core/errors.ts';
 import { SecretString } from '../../src/core/secret-string.ts';
-import { type SimulatedVaults, simulatedVaults } from '../../src/core/simulation/vault.ts';
+import { simulatedVaults } from '../../src/core/simulation/vault.ts';
 import type { Limits } from '../../src/core/vault/pipeline.ts';
-import type { SecretProperties, SecretService, Vaults } from '../../src/core/vault/ports.ts';
+import type { SecretService } from '../../src/core/vault/ports.ts';
 import { type Ground, prepareGround } from './emulator-client.ts';
+import {
+  adapter,
+  control as controlOf,
+  patient,
+  type Subject,
+  simulated,
+} from './vault-subjects.ts';
 
-/** For calls that must succeed, however busy the machine is. */
-const patient: Limits = { perTryMs: 10_000, overallMs: 30_000, firstDelayMs: 20, maxDelayMs: 200 };
 /** For calls that are to fail: as in production, only faster. */
 const limits: Limits = { ...patient, perTryMs: 1_000, overallMs: 4_000 };
-
-interface Subject {
-  readonly vaults: Vaults;
-  setReadOnly(isReadOnly: boolean): Promise<void>;
-  disable(name: string): Promise<void>;
-  softDelete(name: string): Promise<void>;
-  deletedNames(): Promise<readonly string[]>;
-}
 
 let ground: Ground;
 let emulator: KeyVaultEmulator;
@@ -43,59 +39,23 @@ const azureVaults = (allowed = patient) =>
   createVaults([{ alias: 'main', purpose: 'main', url: vaultUrl() }], processCredential(), allowed);
 const impatient: Limits = { ...limits, perTryMs: 400, overallMs: 400 };
 
-function simulated(): Subject {
-  const vaults: SimulatedVaults = simulatedVaults(config, systemClock);
-  return {
-    vaults,
-    setReadOnly: async (isReadOnly) => vaults.setReadOnly('main', isReadOnly),
-    disable: async (name) => vaults.change('main', name, { enabled: false }),
-    softDelete: async (name) => vaults.softDelete('main', name),
-    deletedNames: async () => vaults.deletedNames('main'),
-  };
-}
-
-function adapter(): Subject {
-  const sdk = ground.secretClient(vaultUrl());
-  return {
-    vaults: azureVaults(),
-    setReadOnly: (readOnly) => control('PUT', '/vaults/main/mode', { readOnly }),
-    disable: async (name) => {
-      const { properties } = await sdk.getSecret(name);
-      await sdk.updateSecretProperties(name, properties.version ?? '', { enabled: false });
-    },
-    softDelete: async (name) => {
-      await sdk.beginDeleteSecret(name);
-    },
-    deletedNames: async () => {
-      const names: string[] = [];
-      for await (const { name } of sdk.listDeletedSecrets()) names.push(name);
-      return names.sort();
-    },
-  };
-}
-
-async function control<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const json = body === undefined ? {} : { body: JSON.stringify(body) };
-  const headers = { 'content-type': 'application/json' };
-  const answer = await fetch(`${emulator.controlUrl}${path}`, { method, headers, ...json });
-  const text = await answer.text();
-  return (text === '' ? null : JSON.parse(text)) as T;
-}
+const control = <T>(method: string, path: string, body?: unknown) =>
+  controlOf<T>(emulator, method, path, body);
 
 let names = 0;
 const newName = () => `secret-${++names}`;
 const value = (text: string) => ({ value: new SecretString(text) });
 const failure = (code: ErrorCode) => expect.objectContaining({ name: 'AppError', code });
 
-async function all(items: AsyncIterable<SecretProperties>): Promise<SecretProperties[]> {
-  const found: SecretProperties[] = [];
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
   for await (const item of items) found.push(item);
   return found;
 }
 
 describe.each([
   ['a simulated vault', simulated],
-  ['Key Vault', adapter],
+  ['Key Vault', () => adapter(ground, emulator)],
 ] as const)('secrets of %s', (_name, open) => {
   let subject: Subject;
   let secrets: SecretService;
@@ -120,6 +80,8 @@ describe.each([
       version: expect.stringMatching(/^[0-9a-f]{32}$/),
       enabled: true,
       created: expect.any(Date),
+      updated: first.created,
+      notBefore: null,
       expiresOn: new Date('2031-02-03T04:05:06.000Z'),
       contentType: 'text/plain',
       tags,
@@ -201,6 +163,64 @@ describe.each([
     }
   });
 
+  it('changes what is said of a version, and nothing else', async () => {
+    const name = newName();
+    const notBefore = new Date('2030-01-01T00:00:00.500Z');
+    const first = await secrets.set(name, { ...value('one'), tags: { a: '1' }, enabled: false });
+    expect(first.enabled).toBe(false);
+    const enabled = await secrets.update(name, first.version, { enabled: true, notBefore });
+    const wanted = { ...first, enabled: true, notBefore: new Date('2030-01-01T00:00:00Z') };
+    expect(enabled).toEqual({ ...wanted, updated: expect.any(Date) });
+    const tagged = await secrets.update(name, first.version, { tags: { b: '2' } });
+    expect(tagged).toEqual({ ...wanted, tags: { b: '2' }, updated: expect.any(Date) });
+    const { properties, value: kept } = await secrets.get(name, first.version);
+    expect(properties).toEqual(tagged);
+    expect(kept.expose()).toBe('one');
+    const unknown = secrets.update(name, '0'.repeat(32), { enabled: false });
+    await expect(unknown).rejects.toEqual(failure('not_found'));
+  });
+
+  it('deletes, shows, lists, recovers and purges', async () => {
+    const name = newName();
+    await secrets.set(name, value('one'));
+    const second = await secrets.set(name, value('two'));
+    const deleted = await secrets.delete(name);
+    expect(deleted.properties).toEqual(second);
+    expect(deleted.purgeOn.getTime() - deleted.deletedOn.getTime()).toBe(90 * 86_400_000);
+    expect(await secrets.getDeleted(name)).toEqual(deleted);
+    const [listed] = (await all(secrets.listDeleted())).filter(
+      (each) => each.properties.name === name,
+    );
+    expect(listed).toEqual({ ...deleted, properties: { ...second, version: '' } });
+    await expect(secrets.get(name)).rejects.toEqual(failure('not_found'));
+    expect(await secrets.recover(name)).toEqual(second);
+    expect((await secrets.get(name)).value.expose()).toBe('two');
+    expect(await all(secrets.listVersions(name))).toHaveLength(2);
+    await secrets.delete(name);
+    await secrets.purge(name);
+    await expect(secrets.getDeleted(name)).rejects.toEqual(failure('not_found'));
+    for (const act of ['delete', 'recover', 'purge'] as const) {
+      await expect(secrets[act](name)).rejects.toEqual(failure('not_found'));
+    }
+  });
+
+  it('restores all versions from a backup, once the name is free', async () => {
+    const name = newName();
+    const first = await secrets.set(name, { ...value('one'), tags: { a: '1' } });
+    const second = await secrets.set(name, value('two'));
+    const backup = await secrets.backup(name);
+    expect(Buffer.from(backup).toString('latin1')).not.toContain('two');
+    await expect(secrets.restore(backup)).rejects.toEqual(failure('conflict'));
+    await secrets.delete(name);
+    await expect(secrets.restore(backup)).rejects.toEqual(failure('conflict'));
+    await secrets.purge(name);
+    expect(await secrets.restore(backup)).toEqual(second);
+    expect((await secrets.get(name, first.version)).value.expose()).toBe('one');
+    expect((await secrets.get(name)).value.expose()).toBe('two');
+    const damaged = secrets.restore(Buffer.from('no backup at all'));
+    await expect(damaged).rejects.toEqual(failure('vault_rejected'));
+  });
+
   it('refuses writes in read-only mode, and goes on reading', async () => {
     const name = newName();
     await secrets.set(name, value('one'));
@@ -208,6 +228,7 @@ describe.each([
     try {
       await expect(secrets.set(name, value('two'))).rejects.toEqual(failure('vault_read_only'));
       await expect(secrets.erase(name)).rejects.toEqual(failure('vault_read_only'));
+      await expect(secrets.delete(name)).rejects.toEqual(failure('vault_read_only'));
       expect((await secrets.get(name)).value.expose()).toBe('one');
     } finally {
       await subject.setReadOnly(false);

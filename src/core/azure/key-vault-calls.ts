@@ -11,6 +11,9 @@ export interface CallContext {
   nextLink: string | null;
 }
 
+/** The options that the clients of secrets, keys and certificates have in common. */
+export type ClientOptions = Omit<SecretClientOptions, 'serviceVersion'>;
+
 const calls = new AsyncLocalStorage<CallContext>();
 
 /** Runs `work` so that its requests heed `context`. */
@@ -19,7 +22,7 @@ export function inCall<T>(context: CallContext, work: () => Promise<T>): Promise
 }
 
 /** Options of every Key Vault client: one try, our policies, and relaxed only for this very machine. */
-export function clientOptions(vaultUrl: string): SecretClientOptions {
+export function clientOptions(vaultUrl: string): ClientOptions {
   return {
     retryOptions: { maxRetries: 0 },
     disableChallengeResourceVerification: isLoopback(vaultUrl),

@@ -21,6 +21,7 @@ const rules: readonly Rule[] = [
   [({ innerCode }) => innerCode.endsWith('Disabled'), 'object_disabled', false],
   [({ status }) => status === 401 || status === 403, 'vault_denied', false],
   [({ innerCode }) => innerCode === 'ObjectIsDeletedButRecoverable', 'object_deleted', false],
+  [({ status, message }) => status === 409 && isLasting(message), 'conflict', false],
   // Being deleted, being recovered, or just purged: over in seconds.
   [({ status }) => status === 409, 'vault_unavailable', true],
   [({ status }) => status === 429, 'vault_throttled', true],
@@ -29,6 +30,11 @@ const rules: readonly Rule[] = [
   [({ status }) => status === 408 || status >= 500, 'vault_unavailable', true],
   [() => true, 'vault_rejected', false],
 ];
+
+/** A conflict that waiting does not mend: a name that is taken, a certificate that is being made. */
+function isLasting(message: string): boolean {
+  return /conflict restoring|while a pending key vault certificate/i.test(message);
+}
 
 /** What an error below the SDK means to us. `attempted` names operation, vault and object. */
 export function judgeVaultError(cause: unknown, attempted: string): Failure {

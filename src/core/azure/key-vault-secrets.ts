@@ -1,43 +1,44 @@
 /** SecretService on a Key Vault, uncached. */
 import type { TokenCredential } from '@azure/identity';
 import type {
+  DeletedSecret as SdkDeleted,
   SecretProperties as SdkProperties,
   SecretClient,
   SetSecretOptions,
 } from '@azure/keyvault-secrets';
 import { AppError, hasCode } from '../errors.ts';
 import { SecretString } from '../secret-string.ts';
-import { callRemote, type Limits, vaultLimits } from '../vault/pipeline.ts';
-import type { NewSecret, SecretProperties, SecretService } from '../vault/ports.ts';
-import { checkNewSecret, checkSecretName, checkVersion } from '../vault/secret-rules.ts';
-import { type CallContext, clientOptions, inCall } from './key-vault-calls.ts';
-import { judgeVaultError } from './key-vault-errors.ts';
+import { type Limits, vaultLimits } from '../vault/pipeline.ts';
+import type {
+  DeletedSecret,
+  SecretChanges,
+  SecretProperties,
+  SecretService,
+} from '../vault/ports.ts';
+import {
+  checkNewSecret,
+  checkSecretChanges,
+  checkSecretName,
+  checkVersion,
+} from '../vault/secret-rules.ts';
+import { type Connection as AnyConnection, connect, pages, send } from './key-vault-connection.ts';
+
+type Connection = AnyConnection<SecretClient>;
 
 /** A deletion takes seconds until it can be purged. */
 const eraseMs = 60_000;
 /** How long a deletion whose answer was lost may take to show. */
 const unknownMs = 5_000;
 
-interface Connection {
-  readonly alias: string;
-  readonly limits: Limits;
-  /** The client, once its first request has been answered; before that, to one call at a time. */
-  readonly use: <T>(work: (client: SecretClient) => Promise<T>) => Promise<T>;
-}
-
-interface Request {
-  /** What is attempted, for error messages: `get orders-db`. */
-  readonly what: string;
-  readonly repeatable: boolean;
-  readonly guard?: (() => void) | undefined;
-}
-
 export function azureSecrets(
   vault: { readonly alias: string; readonly url: string },
   credential: TokenCredential,
   limits: Limits = vaultLimits,
 ): SecretService {
-  const connection = { alias: vault.alias, limits, use: opener(vault.url, credential) };
+  const connection = connect(vault, credential, limits, async (url, identity, options) => {
+    const { SecretClient } = await import('@azure/keyvault-secrets');
+    return new SecretClient(url, identity, options);
+  });
   return {
     get: async (name, version) => {
       checkSecretName(name);
@@ -63,16 +64,28 @@ export function azureSecrets(
         return propertiesOf(properties);
       });
     },
-    list: () =>
-      pages(connection, 'list secrets', (client, options) =>
-        client.listPropertiesOfSecrets(options),
-      ),
+    list: () => {
+      const what = 'list secrets';
+      const open: Open = (client, options) => client.listPropertiesOfSecrets(options);
+      return pages(connection, what, open, propertiesOf);
+    },
     listVersions: (name) => {
       checkSecretName(name);
-      return pages(connection, `list versions of ${name}`, (client, options) =>
-        client.listPropertiesOfSecretVersions(name, options),
-      );
+      const what = `list versions of ${name}`;
+      const open: Open = (client, options) => client.listPropertiesOfSecretVersions(name, options);
+      return pages(connection, what, open, propertiesOf);
     },
+    update: async (name, version, changes) => {
+      checkSecretName(name);
+      checkVersion(version);
+      checkSecretChanges(changes);
+      const request = { what: `update ${name}`, repeatable: true };
+      return send(connection, request, async (client, { signal }) => {
+        const options = { ...optionsOf(changes), abortSignal: signal };
+        return propertiesOf(await client.updateSecretProperties(name, version, options));
+      });
+    },
+    ...lifecycle(connection),
     erase: async (name) => {
       checkSecretName(name);
       await erase(connection, name);
@@ -80,45 +93,96 @@ export function azureSecrets(
   };
 }
 
-function send<T>(
+type Open = (
+  client: SecretClient,
+  options: { abortSignal: AbortSignal },
+) => ReturnType<SecretClient['listPropertiesOfSecrets']>;
+
+function lifecycle(
   connection: Connection,
-  request: Request,
-  run: (client: SecretClient, context: CallContext, attempt: number) => Promise<T>,
-): Promise<T> {
-  const { alias, limits, use } = connection;
-  return callRemote({
-    limits,
-    repeatable: request.repeatable,
-    run: (signal, attempt) => {
-      const context: CallContext = { signal, guard: request.guard, nextLink: null };
-      return inCall(context, () => use((client) => run(client, context, attempt)));
+): Pick<
+  SecretService,
+  'delete' | 'getDeleted' | 'listDeleted' | 'recover' | 'purge' | 'backup' | 'restore'
+> {
+  return {
+    delete: async (name) => {
+      checkSecretName(name);
+      const request = { what: `delete ${name}`, repeatable: true };
+      return send(connection, request, async (client, { signal }, attempt) => {
+        try {
+          const poller = await client.beginDeleteSecret(name, { abortSignal: signal });
+          return deletedOf(poller.getOperationState().result);
+        } catch (error) {
+          // An earlier try of ours has done it, although its answer was lost.
+          if (attempt === 1 || !isNotFound(error)) throw error;
+          return deletedOf(await client.getDeletedSecret(name, { abortSignal: signal }));
+        }
+      });
     },
-    judge: (cause) => judgeVaultError(cause, `${request.what} in ${alias}`),
-  });
+    getDeleted: async (name) => {
+      checkSecretName(name);
+      const request = { what: `get deleted ${name}`, repeatable: true };
+      return send(connection, request, async (client, { signal }) =>
+        deletedOf(await client.getDeletedSecret(name, { abortSignal: signal })),
+      );
+    },
+    listDeleted: () => {
+      const open: (
+        client: SecretClient,
+        options: { abortSignal: AbortSignal },
+      ) => ReturnType<SecretClient['listDeletedSecrets']> = (client, options) =>
+        client.listDeletedSecrets(options);
+      return pages(connection, 'list deleted secrets', open, deletedOf);
+    },
+    recover: async (name) => {
+      checkSecretName(name);
+      const request = { what: `recover ${name}`, repeatable: true };
+      return send(connection, request, async (client, { signal }) => {
+        const poller = await client.beginRecoverDeletedSecret(name, { abortSignal: signal });
+        const recovered = poller.getOperationState().result;
+        if (recovered === undefined) throw new TypeError('a recovery without an answer');
+        return propertiesOf(recovered);
+      });
+    },
+    purge: async (name) => {
+      checkSecretName(name);
+      const request = { what: `purge ${name}`, repeatable: true };
+      return send(connection, request, async (client, { signal }, attempt) => {
+        try {
+          await client.purgeDeletedSecret(name, { abortSignal: signal });
+        } catch (error) {
+          if (attempt === 1 || !isNotFound(error)) throw error;
+        }
+      });
+    },
+    backup: async (name) => {
+      checkSecretName(name);
+      const request = { what: `back up ${name}`, repeatable: true };
+      return send(connection, request, async (client, { signal }) => {
+        const blob = await client.backupSecret(name, { abortSignal: signal });
+        if (blob === undefined) throw new TypeError('a backup without content');
+        return blob;
+      });
+    },
+    restore: async (backup) => {
+      const request = { what: 'restore a secret', repeatable: false };
+      return send(connection, request, async (client, { signal }) =>
+        propertiesOf(await client.restoreSecretBackup(backup, { abortSignal: signal })),
+      );
+    },
+  };
 }
 
-type Listing = Pick<ReturnType<SecretClient['listPropertiesOfSecrets']>, 'byPage'>;
+function isNotFound(error: unknown): boolean {
+  return (error as { statusCode?: number }).statusCode === 404;
+}
 
-async function* pages(
-  connection: Connection,
-  what: string,
-  open: (client: SecretClient, options: { abortSignal: AbortSignal }) => Listing,
-): AsyncIterable<SecretProperties> {
-  let link: string | null = null;
-  do {
-    const from: { continuationToken?: string } = link === null ? {} : { continuationToken: link };
-    const page: { items: SecretProperties[]; next: string | null } = await send(
-      connection,
-      { what, repeatable: true },
-      async (client, context) => {
-        const listing = open(client, { abortSignal: context.signal }).byPage(from);
-        const { value } = await listing.next();
-        return { items: (value ?? []).map(propertiesOf), next: context.nextLink };
-      },
-    );
-    yield* page.items;
-    link = page.next;
-  } while (link !== null);
+function deletedOf(deleted: SdkDeleted | undefined): DeletedSecret {
+  const { properties, deletedOn, scheduledPurgeDate } = deleted ?? {};
+  if (!properties || !deletedOn || !scheduledPurgeDate) {
+    throw new TypeError('a deletion without dates');
+  }
+  return { properties: propertiesOf(properties), deletedOn, purgeOn: scheduledPurgeDate };
 }
 
 /**
@@ -200,9 +264,11 @@ async function unlessAbsent<T>(call: Promise<T>): Promise<T | null> {
   }
 }
 
-function optionsOf(secret: NewSecret): SetSecretOptions {
+function optionsOf(secret: SecretChanges): SetSecretOptions {
   return {
     ...(secret.contentType ? { contentType: secret.contentType } : {}),
+    ...(secret.enabled === undefined ? {} : { enabled: secret.enabled }),
+    ...(secret.notBefore ? { notBefore: secret.notBefore } : {}),
     ...(secret.expiresOn ? { expiresOn: secret.expiresOn } : {}),
     ...(secret.tags ? { tags: { ...secret.tags } } : {}),
   };
@@ -215,47 +281,11 @@ function propertiesOf(properties: SdkProperties): SecretProperties {
     version: properties.version ?? '',
     enabled: properties.enabled ?? true,
     created: properties.createdOn,
+    updated: properties.updatedOn ?? properties.createdOn,
+    notBefore: properties.notBefore ?? null,
     expiresOn: properties.expiresOn ?? null,
     contentType: properties.contentType ?? null,
     tags: properties.tags ?? {},
     managed: properties.managed === true,
   };
-}
-
-/**
- * The client, loaded and made on first use. Until the vault has answered once, calls go one by one:
- * the SDK strips the body off its first request to provoke the challenge, and when two first
- * requests overlap it may send the real one without its body.
- */
-function opener(url: string, credential: TokenCredential): Connection['use'] {
-  let client: SecretClient | null = null;
-  let isOpen = false;
-  let first: Promise<unknown> | null = null;
-  return async (work) => {
-    if (client === null) {
-      const sdk = await import('@azure/keyvault-secrets');
-      client ??= new sdk.SecretClient(url, credential, clientOptions(url));
-    }
-    const ready = client;
-    while (!isOpen && first !== null) await first.catch(() => undefined);
-    if (isOpen) return work(ready);
-    const running = work(ready).finally(() => {
-      first = null;
-    });
-    first = running;
-    try {
-      const result = await running;
-      isOpen = true;
-      return result;
-    } catch (error) {
-      isOpen = hasAnswered(error);
-      throw error;
-    }
-  };
-}
-
-/** True when the vault itself refused, so that its challenge is behind us. */
-function hasAnswered(error: unknown): boolean {
-  const { statusCode } = error as { statusCode?: number };
-  return statusCode !== undefined && statusCode !== 401 && statusCode < 500;
 }

@@ -1,10 +1,13 @@
 /** Key Vault in memory, behind the same interfaces, on a given clock: for tests and for plans. */
 import { randomBytes } from 'node:crypto';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Clock } from '../clock.ts';
 import { AppError, type ErrorCode } from '../errors.ts';
 import { SecretString } from '../secret-string.ts';
 import type {
+  DeletedSecret,
   NewSecret,
+  SecretChanges,
   SecretProperties,
   SecretService,
   SecretVersion,
@@ -12,7 +15,12 @@ import type {
   VaultPurpose,
   Vaults,
 } from '../vault/ports.ts';
-import { checkNewSecret, checkSecretName, checkVersion } from '../vault/secret-rules.ts';
+import {
+  checkNewSecret,
+  checkSecretChanges,
+  checkSecretName,
+  checkVersion,
+} from '../vault/secret-rules.ts';
 
 type VaultOperation = keyof SecretService;
 
@@ -56,8 +64,14 @@ export interface SimulatedVaults extends Vaults {
 interface Store {
   readonly alias: string;
   readonly live: Map<string, SecretVersion[]>;
-  readonly deleted: Map<string, string>;
+  readonly deleted: Map<string, DeletedVersions>;
   isReadOnly: boolean;
+}
+
+interface DeletedVersions {
+  readonly versions: readonly SecretVersion[];
+  readonly deletedOn: Date;
+  readonly purgeOn: Date;
 }
 
 interface Shared {
@@ -66,7 +80,11 @@ interface Shared {
   hook: CallHook | null;
 }
 
+const writes: readonly VaultOperation[] = [
+  ...(['set', 'update', 'delete', 'recover', 'purge', 'restore', 'erase'] as const),
+];
 const pageSize = 25;
+const retentionMs = 90 * 86_400_000;
 
 /** Simulated vaults; empty at first. */
 export function simulatedVaults(
@@ -99,8 +117,11 @@ export function simulatedVaults(
       if (old === undefined) throw notFound(name);
       versions[index] = { ...old, properties: { ...old.properties, ...change } };
     },
-    softDelete: (alias, name) => softDelete(known(stores, alias), name),
-    deletedNames: (alias) => [...known(stores, alias).deleted.values()].sort(),
+    softDelete: (alias, name) => {
+      softDelete(known(stores, alias), name, clock.now());
+    },
+    deletedNames: (alias) =>
+      deletedAt(known(stores, alias), clock.now()).map(({ properties }) => properties.name),
   };
 }
 
@@ -140,11 +161,68 @@ function simulatedSecrets(store: Store, shared: Shared): SecretService {
         call(store, shared, { operation: 'listVersions', name }, work),
       );
     },
+    update: async (name, version, changes) => {
+      checkSecretName(name);
+      checkVersion(version);
+      checkSecretChanges(changes);
+      return call(store, shared, { operation: 'update', name }, () =>
+        updateVersion(store, { name, version }, changes, shared.clock.now()),
+      );
+    },
+    ...simulatedLifecycle(store, shared),
     erase: async (name) => {
       checkSecretName(name);
       await call(store, shared, { operation: 'erase', name }, () => {
         store.live.delete(keyOf(name));
         store.deleted.delete(keyOf(name));
+      });
+    },
+  };
+}
+
+function simulatedLifecycle(
+  store: Store,
+  shared: Shared,
+): Pick<
+  SecretService,
+  'delete' | 'getDeleted' | 'listDeleted' | 'recover' | 'purge' | 'backup' | 'restore'
+> {
+  const now = () => shared.clock.now();
+  const about = <T>(operation: VaultOperation, name: string, work: () => T): Promise<T> => {
+    checkSecretName(name);
+    return call(store, shared, { operation, name }, work);
+  };
+  return {
+    delete: async (name) => about('delete', name, () => softDelete(store, name, now())),
+    getDeleted: async (name) =>
+      about('getDeleted', name, () => describeDeleted(findDeleted(store, name, now()), name)),
+    listDeleted: () =>
+      pages(
+        () => deletedAt(store, now()),
+        (work) => call(store, shared, { operation: 'listDeleted', name: '' }, work),
+      ),
+    recover: async (name) =>
+      about('recover', name, () => {
+        const { versions } = findDeleted(store, name, now());
+        store.deleted.delete(keyOf(name));
+        store.live.set(keyOf(name), [...versions]);
+        return getLatest(versions, name).properties;
+      }),
+    purge: async (name) =>
+      about('purge', name, () => {
+        findDeleted(store, name, now());
+        store.deleted.delete(keyOf(name));
+      }),
+    backup: async (name) => about('backup', name, () => seal(versionsOf(store, name))),
+    restore: async (backup) => {
+      const versions = unseal(backup);
+      const { name } = getLatest(versions, 'backup').properties;
+      return call(store, shared, { operation: 'restore', name }, () => {
+        if (store.live.has(keyOf(name)) || isDeleted(store, name, now())) {
+          throw new AppError('conflict', { detail: `restore ${name} in ${store.alias}` });
+        }
+        store.live.set(keyOf(name), versions);
+        return getLatest(versions, name).properties;
       });
     },
   };
@@ -160,7 +238,7 @@ async function call<T>(
   const about = { vault: store.alias, operation, name };
   let result: { readonly value: T } | null = null;
   const run = async () => {
-    if (store.isReadOnly && (operation === 'set' || operation === 'erase')) {
+    if (store.isReadOnly && writes.includes(operation)) {
       throw new AppError('vault_read_only', { detail: `${operation} ${name} in ${store.alias}` });
     }
     result = { value: work() };
@@ -178,10 +256,10 @@ async function call<T>(
   }
 }
 
-async function* pages(
-  items: () => readonly SecretProperties[],
-  page: (work: () => readonly SecretProperties[]) => Promise<readonly SecretProperties[]>,
-): AsyncIterable<SecretProperties> {
+async function* pages<T>(
+  items: () => readonly T[],
+  page: (work: () => readonly T[]) => Promise<readonly T[]>,
+): AsyncIterable<T> {
   for (let start = 0; ; start += pageSize) {
     let total = 0;
     yield* await page(() => {
@@ -205,15 +283,17 @@ function getVersion(store: Store, name: string, version: string | undefined): Se
 }
 
 function addVersion(store: Store, name: string, secret: NewSecret, now: Date): SecretProperties {
-  if (store.deleted.has(keyOf(name))) {
+  if (isDeleted(store, name, now)) {
     throw new AppError('object_deleted', { detail: `set ${name} in ${store.alias}` });
   }
   const versions = store.live.get(keyOf(name)) ?? [];
   const properties: SecretProperties = {
     name: versions[0]?.properties.name ?? name,
     version: randomBytes(16).toString('hex'),
-    enabled: true,
+    enabled: secret.enabled ?? true,
     created: wholeSeconds(now),
+    updated: wholeSeconds(now),
+    notBefore: secret.notBefore ? wholeSeconds(secret.notBefore) : null,
     expiresOn: secret.expiresOn ? wholeSeconds(secret.expiresOn) : null,
     contentType: secret.contentType ?? null,
     tags: { ...secret.tags },
@@ -224,10 +304,88 @@ function addVersion(store: Store, name: string, secret: NewSecret, now: Date): S
   return properties;
 }
 
-function softDelete(store: Store, name: string): void {
-  const kept = getLatest(store.live.get(keyOf(name)), name).properties.name;
+function updateVersion(
+  store: Store,
+  { name, version }: { readonly name: string; readonly version: string },
+  { enabled, contentType, notBefore, expiresOn, tags }: SecretChanges,
+  now: Date,
+): SecretProperties {
+  const versions = versionsOf(store, name);
+  const index = indexOf(versions, version, name);
+  const old = versions[index];
+  if (old === undefined) throw notFound(name);
+  const properties: SecretProperties = {
+    ...old.properties,
+    updated: wholeSeconds(now),
+    ...(enabled === undefined ? {} : { enabled }),
+    ...(contentType ? { contentType } : {}),
+    ...(notBefore ? { notBefore: wholeSeconds(notBefore) } : {}),
+    ...(expiresOn ? { expiresOn: wholeSeconds(expiresOn) } : {}),
+    ...(tags ? { tags: { ...tags } } : {}),
+  };
+  versions[index] = { ...old, properties };
+  return properties;
+}
+
+function softDelete(store: Store, name: string, now: Date): DeletedSecret {
+  const versions = versionsOf(store, name);
+  const deletedOn = wholeSeconds(now);
+  const deleted = { versions, deletedOn, purgeOn: new Date(deletedOn.getTime() + retentionMs) };
   store.live.delete(keyOf(name));
-  store.deleted.set(keyOf(name), kept);
+  store.deleted.set(keyOf(name), deleted);
+  return describeDeleted(deleted, name);
+}
+
+function isDeleted(store: Store, name: string, now: Date): boolean {
+  const deleted = store.deleted.get(keyOf(name));
+  return deleted !== undefined && deleted.purgeOn > now;
+}
+
+function findDeleted(store: Store, name: string, now: Date): DeletedVersions {
+  const deleted = store.deleted.get(keyOf(name));
+  if (deleted === undefined || deleted.purgeOn <= now) throw notFound(`deleted ${name}`);
+  return deleted;
+}
+
+function describeDeleted({ versions, ...dates }: DeletedVersions, name: string): DeletedSecret {
+  return { properties: getLatest(versions, name).properties, ...dates };
+}
+
+/** Ordered by name; as in a list, the version is not said. */
+function deletedAt(store: Store, now: Date): DeletedSecret[] {
+  return [...store.deleted.keys()]
+    .filter((name) => isDeleted(store, name, now))
+    .sort()
+    .map((name) => {
+      const deleted = describeDeleted(findDeleted(store, name, now), name);
+      return { ...deleted, properties: { ...deleted.properties, version: '' } };
+    });
+}
+
+type Sealed = readonly { readonly properties: SecretProperties; readonly value: string }[];
+
+/** A vault's own seal is its secret; ours need only look like one. */
+function seal(versions: readonly SecretVersion[]): Uint8Array {
+  const content: Sealed = versions.map(({ properties, value }) => ({
+    properties,
+    value: value.expose(),
+  }));
+  return deflateRawSync(JSON.stringify(content));
+}
+
+function unseal(backup: Uint8Array): SecretVersion[] {
+  try {
+    const content = JSON.parse(inflateRawSync(backup).toString('utf8'), readDate) as Sealed;
+    return content.map(({ properties, value }) => ({ properties, value: new SecretString(value) }));
+  } catch {
+    throw new AppError('vault_rejected', { detail: 'restore a secret: not a backup' });
+  }
+}
+
+const dates: readonly string[] = ['created', 'updated', 'notBefore', 'expiresOn'];
+
+function readDate(key: string, value: unknown): unknown {
+  return dates.includes(key) && typeof value === 'string' ? new Date(value) : value;
 }
 
 function versionsOf(store: Store, name: string): SecretVersion[] {

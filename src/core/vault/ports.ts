@@ -22,6 +22,9 @@ export interface SecretProperties {
   readonly version: string;
   readonly enabled: boolean;
   readonly created: Date;
+  readonly updated: Date;
+  /** For information: a vault hands the value out before that, too. */
+  readonly notBefore: Date | null;
   /** Null when it never expires. Key Vault keeps whole seconds. */
   readonly expiresOn: Date | null;
   readonly contentType: string | null;
@@ -35,11 +38,25 @@ export interface SecretVersion {
   readonly value: SecretString;
 }
 
-export interface NewSecret {
-  readonly value: SecretString;
+/** What is not said stays as it is, or as the vault has it by default; nothing can be taken back to null. */
+export interface SecretChanges {
+  readonly enabled?: boolean;
   readonly contentType?: string | null;
+  readonly notBefore?: Date | null;
   readonly expiresOn?: Date | null;
+  /** All tags at once. */
   readonly tags?: Readonly<Record<string, string>>;
+}
+
+export interface NewSecret extends SecretChanges {
+  readonly value: SecretString;
+}
+
+export interface DeletedSecret {
+  readonly properties: SecretProperties;
+  readonly deletedOn: Date;
+  /** When the vault purges it by itself. */
+  readonly purgeOn: Date;
 }
 
 export interface SetOptions {
@@ -71,6 +88,22 @@ export interface SecretService {
   list(): AsyncIterable<SecretProperties>;
   /** Properties of every version, in no promised order; none when the name is unknown. */
   listVersions(name: string): AsyncIterable<SecretProperties>;
+  /** @throws `not_found` */
+  update(name: string, version: string, changes: SecretChanges): Promise<SecretProperties>;
+
+  /** All versions; they can be recovered until they are purged. @throws `not_found` */
+  delete(name: string): Promise<DeletedSecret>;
+  /** What was just deleted may take seconds to be here. @throws `not_found` */
+  getDeleted(name: string): Promise<DeletedSecret>;
+  listDeleted(): AsyncIterable<DeletedSecret>;
+  /** What was just recovered may take seconds to be readable. @throws `not_found` */
+  recover(name: string): Promise<SecretProperties>;
+  /** For ever. @throws `not_found`, `vault_denied` where purge protection is on */
+  purge(name: string): Promise<void>;
+  /** All versions, sealed by the vault: to be restored in the same subscription and geography only. */
+  backup(name: string): Promise<Uint8Array>;
+  /** Never repeated blindly. @throws `conflict` when the name is taken */
+  restore(backup: Uint8Array): Promise<SecretProperties>;
   /** Deletes and purges, soft-deleted copies too; done already when there is nothing. */
   erase(name: string): Promise<void>;
 }

@@ -1,10 +1,12 @@
 /** What a vault takes as a secret. Checked before anything is sent: a vault's own words come late and vague. */
 import { AppError } from '../errors.ts';
-import type { NewSecret } from './ports.ts';
+import type { NewSecret, SecretChanges } from './ports.ts';
 
 const valueBytes = 25_600;
+const contentTypeLength = 255;
+const maxTags = 15;
 /** 2038-01-19T03:14:07Z: the SDK cuts later dates to 32 bits, which makes them dates of the past. */
-const lastExpiry = new Date((2 ** 31 - 1) * 1000);
+const lastDate = new Date((2 ** 31 - 1) * 1000);
 
 /** @throws AppError `invalid_input` unless `name` is 1 to 127 letters, digits and hyphens */
 export function checkSecretName(name: string): void {
@@ -25,10 +27,25 @@ export function checkNewSecret(secret: NewSecret): void {
   if (Buffer.byteLength(secret.value.expose()) > valueBytes) {
     throw invalid(`the value of a secret has at most ${valueBytes} bytes`);
   }
-  const expiresOn = secret.expiresOn ?? null;
-  if (expiresOn !== null && !(expiresOn.getTime() >= 0 && expiresOn <= lastExpiry)) {
-    throw invalid(`expiresOn must lie between 1970 and ${lastExpiry.toISOString()}`);
+  checkSecretChanges(secret);
+}
+
+/** @throws AppError `invalid_input` for a date no vault can keep, too many tags, or a content type that is too long */
+export function checkSecretChanges(changes: SecretChanges): void {
+  for (const date of ['notBefore', 'expiresOn'] as const) checkDate(date, changes[date] ?? null);
+  if ((changes.contentType ?? '').length > contentTypeLength) {
+    throw invalid(`contentType has at most ${contentTypeLength} characters`);
   }
+  if (Object.keys(changes.tags ?? {}).length > maxTags) {
+    throw invalid(`an object has at most ${maxTags} tags`);
+  }
+}
+
+function checkDate(field: string, date: Date | null): void {
+  if (date === null || (date.getTime() >= 0 && date <= lastDate)) return;
+  throw invalid(
+    `${field} must lie between 1970 and ${lastDate.toISOString()}: the SDK cuts later dates short`,
+  );
 }
 
 function invalid(detail: string): AppError {

@@ -16,6 +16,8 @@ const latest: SecretProperties = {
   version: 'v2',
   enabled: true,
   created: inDays(-60),
+  updated: inDays(-60),
+  notBefore: null,
   expiresOn: inDays(29),
   contentType: null,
   tags: {},
