@@ -1,13 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Endpoint, Outcome } from './endpoint.ts';
+import type { Deliver } from './batches.ts';
+import type { Failure } from './outcome.ts';
 import { type EventGridEvent, toSchema } from './schemas.ts';
 import { type DeadLetter, retryDelayMs, type SubscriptionOptions } from './subscription.ts';
 
 export interface DeliveryTools {
   readonly subscription: SubscriptionOptions;
-  readonly endpoint: Endpoint;
+  readonly deliver: Deliver;
   readonly signal: AbortSignal;
   readonly random: () => number;
+  /** Real seconds for each second of Azure's schedule and time to live. */
+  readonly timeScale: number;
   readonly onDeadLetter: (record: DeadLetter) => void;
 }
 
@@ -19,19 +22,36 @@ export async function deliver(
 ): Promise<void> {
   const { maxAttempts = 30, ttlMinutes = 1440 } = tools.subscription.retry ?? {};
   const publishedAt = Date.now();
+  const expiresAt = publishedAt + ttlMinutes * 60_000 * tools.timeScale;
+  const giveUp = (reason: string, attempt: Attempt) =>
+    tools.onDeadLetter(deadLetter(tools, event, { ...attempt, publishedAt, reason }));
+  let failed: Attempt | null = null;
   let waitMs = firstDelayMs;
-  for (let attempts = 1; ; attempts += 1) {
-    if (!(await waited(waitMs, tools.signal))) return;
-    const outcome = await tools.endpoint.deliver(event, attempts - 1, tools.signal);
+  while (await waited(waitMs, tools.signal)) {
+    // Age is looked at only when the next attempt is due.
+    if (failed !== null && Date.now() > expiresAt) return giveUp('TimeToLiveExceeded', failed);
+    const count: number = (failed?.count ?? 0) + 1;
+    const at = Date.now();
+    const outcome = await tools.deliver({ event, earlierAttempts: count - 1 });
     if (outcome.kind === 'delivered' || tools.signal.aborted) return;
-    waitMs = retryDelayMs(tools.subscription.retry ?? {}, attempts, tools.random);
-    const isTooOld = Date.now() + waitMs - publishedAt > ttlMinutes * 60_000;
-    const reason = giveUpReason(outcome, { isOut: attempts >= maxAttempts, isTooOld });
-    if (reason !== null) {
-      tools.onDeadLetter(deadLetter(tools, event, { reason, attempts, outcome, publishedAt }));
-      return;
-    }
+    failed = { count, at, outcome };
+    if (outcome.finalReason !== null) return giveUp(outcome.finalReason, failed);
+    if (count >= maxAttempts) return giveUp('MaxDeliveryAttemptsExceeded', failed);
+    waitMs = delayAfter(failed, tools);
   }
+}
+
+interface Attempt {
+  readonly count: number;
+  readonly at: number;
+  readonly outcome: Failure;
+}
+
+function delayAfter({ count, outcome }: Attempt, tools: DeliveryTools): number {
+  const { retry = {} } = tools.subscription;
+  const delayMs = retryDelayMs(retry, count, tools.random, outcome.leastRetrySeconds);
+  // A schedule of the user's own is in real seconds already.
+  return retry.scheduleSeconds ? delayMs : delayMs * tools.timeScale;
 }
 
 async function waited(ms: number, signal: AbortSignal): Promise<boolean> {
@@ -44,31 +64,18 @@ async function waited(ms: number, signal: AbortSignal): Promise<boolean> {
   }
 }
 
-type Failure = Extract<Outcome, { kind: 'failed' }>;
-
-function giveUpReason(
-  outcome: Failure,
-  state: { readonly isOut: boolean; readonly isTooOld: boolean },
-): string | null {
-  if (outcome.isFinal) return 'UndeliverableDueToHttpStatus';
-  if (state.isOut) return 'MaxDeliveryAttemptsExceeded';
-  return state.isTooOld ? 'TimeToLiveExceeded' : null;
-}
-
-interface End {
+interface End extends Attempt {
   readonly reason: string;
-  readonly attempts: number;
-  readonly outcome: Failure;
   readonly publishedAt: number;
 }
 
 function deadLetter(tools: DeliveryTools, event: EventGridEvent, end: End): DeadLetter {
   const facts = {
     deadLetterReason: end.reason,
-    deliveryAttempts: end.attempts,
-    lastDeliveryOutcome: end.outcome.reason,
+    deliveryAttempts: end.count,
+    lastDeliveryOutcome: end.outcome.outcome,
     publishTime: new Date(end.publishedAt).toISOString(),
-    lastDeliveryAttemptTime: new Date().toISOString(),
+    lastDeliveryAttemptTime: new Date(end.at).toISOString(),
   };
   const { schema } = tools.subscription;
   // CloudEvents extension names are lower case.

@@ -1,170 +1,112 @@
-import { randomUUID } from 'node:crypto';
 import { QueueClient } from '@azure/storage-queue';
-import { type EventGridEvent, topicId, toSchema } from './schemas.ts';
+import { type Confirmations, validateWebhook } from './handshake.ts';
+import { type Outcome, outcomeOf, outcomeOfError } from './outcome.ts';
+import { type EventGridEvent, toSchema } from './schemas.ts';
 import type { SubscriptionOptions } from './subscription.ts';
 
-export type Outcome =
-  | { readonly kind: 'delivered' }
-  | { readonly kind: 'failed'; readonly reason: string; readonly isFinal: boolean };
+/** An event on its way, with how often it has been tried before. */
+export interface Delivery {
+  readonly event: EventGridEvent;
+  readonly earlierAttempts: number;
+}
 
 /** Where a subscription's events go. */
 export interface Endpoint {
-  deliver(event: EventGridEvent, attempt: number, signal: AbortSignal): Promise<Outcome>;
+  /** All or none: one outcome for the whole batch. Never rejects. */
+  deliver(batch: readonly Delivery[], signal: AbortSignal): Promise<Outcome>;
 }
 
 const answerDeadlineMs = 30_000;
 
-// Event Grid does not try these again: another attempt would be refused the same way.
-const finalStatuses: readonly number[] = [400, 401, 403, 413];
-
 /** Opens the endpoint. @throws Error when a webhook does not pass the validation handshake */
-export async function openEndpoint(subscription: SubscriptionOptions): Promise<Endpoint> {
-  const { endpoint, queue } = subscription;
-  if ((endpoint === undefined) === (queue === undefined)) {
-    throw new Error(`subscription ${subscription.name}: give either endpoint or queue`);
-  }
-  if (queue !== undefined)
-    return openQueue(subscription, new QueueClient(queue.connectionString, queue.name));
-  const url = endpoint ?? '';
-  if (subscription.schema === 'EventGridSchema') await validateByEvent(subscription, url);
-  else await validateByOptions(subscription, url);
-  return {
-    deliver: (event, attempt, signal) => post(subscription, { url, event, attempt }, signal),
-  };
+export async function openEndpoint(
+  subscription: SubscriptionOptions,
+  confirmations: Confirmations,
+): Promise<Endpoint> {
+  if (subscription.queue !== undefined) return openQueue(subscription, subscription.queue);
+  const url = subscription.endpoint ?? '';
+  await validateWebhook({ ...subscription, url }, confirmations);
+  return { deliver: (batch, signal) => post(subscription, url, batch, signal) };
 }
 
-async function openQueue(subscription: SubscriptionOptions, queue: QueueClient): Promise<Endpoint> {
+async function openQueue(
+  subscription: SubscriptionOptions,
+  options: NonNullable<SubscriptionOptions['queue']>,
+): Promise<Endpoint> {
+  const queue = new QueueClient(options.connectionString, options.name);
   await queue.createIfNotExists();
+  const ttl =
+    options.messageTtlSeconds === undefined ? {} : { messageTimeToLive: options.messageTtlSeconds };
+  const send = async ({ event }: Delivery): Promise<Outcome> => {
+    const text = JSON.stringify(toSchema(event, subscription.schema));
+    try {
+      await queue.sendMessage(Buffer.from(text).toString('base64'), ttl);
+      return { kind: 'delivered' };
+    } catch (error) {
+      const isAnswer = error instanceof Error && 'statusCode' in error;
+      const status = isAnswer ? Number(error.statusCode) : Number.NaN;
+      return status > 0 ? outcomeOf(status, 'azure-resource') : outcomeOfError(error);
+    }
+  };
   return {
-    async deliver(event) {
-      const text = JSON.stringify(toSchema(event, subscription.schema));
-      try {
-        await queue.sendMessage(Buffer.from(text).toString('base64'));
-        return { kind: 'delivered' };
-      } catch (error) {
-        return { kind: 'failed', reason: String(error), isFinal: false };
-      }
+    async deliver(batch) {
+      const outcomes = await Promise.all(batch.map(send));
+      return outcomes.find(({ kind }) => kind === 'failed') ?? { kind: 'delivered' };
     },
   };
 }
 
-function refuse(subscription: SubscriptionOptions, why: string, cause?: unknown): Error {
-  return new Error(
-    `subscription ${subscription.name} refused: webhook validation handshake failed: ${why}`,
-    { cause },
-  );
-}
-
-async function validateByEvent(subscription: SubscriptionOptions, url: string): Promise<void> {
-  const validationCode = randomUUID();
-  const event = {
-    id: randomUUID(),
-    topic: topicId(subscription.topic),
-    subject: '',
-    eventType: 'Microsoft.EventGrid.SubscriptionValidationEvent',
-    eventTime: new Date().toISOString(),
-    data: { validationCode },
-    dataVersion: '2',
-    metadataVersion: '1',
-  };
-  const headers = {
-    'content-type': 'application/json; charset=utf-8',
-    'aeg-event-type': 'SubscriptionValidation',
-    'aeg-subscription-name': subscription.name.toUpperCase(),
-  };
-  const answer = await call(subscription, url, {
-    method: 'POST',
-    headers,
-    body: JSON.stringify([event]),
-  });
-  if (answer.status !== 200) throw refuse(subscription, `status ${answer.status}`);
-  const text = await answer.text();
-  if (!text.includes(validationCode) || responseOf(text) !== validationCode) {
-    throw refuse(subscription, 'validationResponse does not repeat the code');
-  }
-}
-
-function responseOf(text: string): unknown {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && 'validationResponse' in value
-      ? value.validationResponse
-      : null;
-  } catch {
-    return null;
-  }
-}
-
-async function validateByOptions(subscription: SubscriptionOptions, url: string): Promise<void> {
-  const origin = 'eventgrid.azure.net';
-  const answer = await call(subscription, url, {
-    method: 'OPTIONS',
-    headers: { 'webhook-request-origin': origin, 'webhook-request-rate': '120' },
-  });
-  const allowed = answer.headers.get('webhook-allowed-origin');
-  await answer.body?.cancel();
-  if (answer.status !== 200) throw refuse(subscription, `status ${answer.status}`);
-  if (allowed !== origin && allowed !== '*')
-    throw refuse(subscription, `WebHook-Allowed-Origin is ${allowed}`);
-}
-
-async function call(
-  subscription: SubscriptionOptions,
-  url: string,
-  init: RequestInit,
-): Promise<Response> {
-  try {
-    return await fetch(url, {
-      ...init,
-      redirect: 'manual',
-      signal: AbortSignal.timeout(answerDeadlineMs),
-    });
-  } catch (cause) {
-    throw refuse(subscription, 'no answer', cause);
-  }
-}
-
-interface Delivery {
-  readonly url: string;
-  readonly event: EventGridEvent;
-  readonly attempt: number;
-}
-
 async function post(
   subscription: SubscriptionOptions,
-  delivery: Delivery,
+  url: string,
+  batch: readonly Delivery[],
   signal: AbortSignal,
 ): Promise<Outcome> {
-  const { url, event, attempt } = delivery;
-  const isCloudEvent = subscription.schema === 'CloudEventSchemaV1_0';
-  const body = toSchema(event, subscription.schema);
-  const type = isCloudEvent ? 'application/cloudevents+json' : 'application/json';
   try {
     const answer = await fetch(url, {
       method: 'POST',
       redirect: 'manual',
-      headers: {
-        'content-type': `${type}; charset=utf-8`,
-        'aeg-event-type': 'Notification',
-        'aeg-subscription-name': subscription.name.toUpperCase(),
-        'aeg-delivery-count': String(attempt),
-        'aeg-data-version': event.dataVersion,
-        'aeg-metadata-version': event.metadataVersion,
-        'aeg-output-event-id': event.id,
-      },
-      body: JSON.stringify(isCloudEvent ? body : [body]),
+      headers: headersOf(subscription, batch),
+      body: bodyOf(subscription, batch),
       signal: AbortSignal.any([signal, AbortSignal.timeout(answerDeadlineMs)]),
     });
     await answer.body?.cancel();
-    // Only 200 to 204 count as taken.
-    if (answer.status >= 200 && answer.status <= 204) return { kind: 'delivered' };
-    return {
-      kind: 'failed',
-      reason: `status ${answer.status}`,
-      isFinal: finalStatuses.includes(answer.status),
-    };
+    return outcomeOf(answer.status, 'webhook');
   } catch (error) {
-    const isLate = error instanceof Error && error.name === 'TimeoutError';
-    return { kind: 'failed', reason: isLate ? 'TimedOut' : 'unreachable', isFinal: false };
+    return outcomeOfError(error);
   }
+}
+
+function isBatching({ batching }: SubscriptionOptions): boolean {
+  return (batching?.maxEventsPerBatch ?? 1) > 1;
+}
+
+function bodyOf(subscription: SubscriptionOptions, batch: readonly Delivery[]): string {
+  const events = batch.map(({ event }) => toSchema(event, subscription.schema));
+  const isAlone = subscription.schema === 'CloudEventSchemaV1_0' && !isBatching(subscription);
+  return JSON.stringify(isAlone ? events[0] : events);
+}
+
+function headersOf(
+  subscription: SubscriptionOptions,
+  batch: readonly Delivery[],
+): Record<string, string> {
+  const isCloudEvent = subscription.schema === 'CloudEventSchemaV1_0';
+  const form = isBatching(subscription) ? 'cloudevents-batch+json' : 'cloudevents+json';
+  const [first] = batch;
+  const ofOne: Record<string, string> =
+    batch.length === 1 && first
+      ? {
+          'aeg-output-event-id': first.event.id,
+          ...(isCloudEvent ? {} : { 'aeg-data-version': first.event.dataVersion }),
+        }
+      : {};
+  return {
+    'content-type': `application/${isCloudEvent ? form : 'json'}; charset=utf-8`,
+    'aeg-event-type': 'Notification',
+    'aeg-subscription-name': subscription.name.toUpperCase(),
+    'aeg-delivery-count': String(Math.max(...batch.map((one) => one.earlierAttempts))),
+    'aeg-metadata-version': isCloudEvent ? '1.0' : '1',
+    ...ofOne,
+  };
 }

@@ -1,17 +1,20 @@
-import { appendFileSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { createBatches, type Deliver } from './batches.ts';
+import { type DeadLetters, openDeadLetters } from './dead-letters.ts';
 import { deliver } from './deliver.ts';
-import { type Endpoint, openEndpoint } from './endpoint.ts';
-import { type EventGridEvent, type EventGridInput, matchesFilter, parseEvent } from './schemas.ts';
+import { openEndpoint } from './endpoint.ts';
+import { matchesFilter } from './filter.ts';
+import { type EventGridEvent, type EventGridInput, parseEvent } from './schemas.ts';
 import { startTopicServer } from './server.ts';
-import type { DeadLetter, SubscriptionOptions } from './subscription.ts';
+import { checkSubscription, type SubscriptionOptions } from './subscription.ts';
 
 export interface EventGridOptions {
-  /** Where dead letters are appended (`dead-letters.jsonl`); without it they go to callbacks only. */
+  /** Where dead letters are appended (`dead-letters.jsonl`), beside what subscriptions do with them. */
   readonly dir?: string;
   /** Port of `POST /topics/{name}/api/events` on 127.0.0.1; a free one when absent. */
   readonly port?: number;
   readonly random?: () => number;
+  /** Real seconds for each second Azure waits: retries, time to live, dead-lettering, confirmations. Default 1. */
+  readonly timeScale?: number;
 }
 
 /** Misbehaviour that Azure allows itself, switched on at will. */
@@ -26,7 +29,10 @@ export interface EventGrid {
   readonly url: string;
   /** Accepts one event (Event Grid or CloudEvents schema) and returns before it is delivered. @throws ZodError */
   publish(topic: string, event: EventGridInput | Readonly<Record<string, unknown>>): void;
-  /** Creates or replaces a subscription. @throws Error when the endpoint fails the handshake */
+  /**
+   * Creates or replaces a subscription; waits while its webhook may still be confirmed by hand.
+   * @throws Error when it is not as Azure takes it, or the endpoint fails the handshake
+   */
   subscribe(subscription: SubscriptionOptions): Promise<void>;
   unsubscribe(topic: string, name: string): void;
   setFaults(faults: EventGridFaults): void;
@@ -40,27 +46,27 @@ export interface EventGrid {
 
 interface Subscription {
   readonly options: SubscriptionOptions;
-  readonly endpoint: Endpoint;
+  readonly deliver: Deliver;
+  readonly deadLetters: DeadLetters;
   readonly ended: AbortController;
 }
 
 /** Starts topics and subscriptions with at-least-once delivery; pending deliveries live in memory. */
 export async function startEventGrid(options: EventGridOptions = {}): Promise<EventGrid> {
-  const random = options.random ?? Math.random;
+  const { random = Math.random, timeScale = 1 } = options;
   const subscriptions = new Map<string, Subscription>();
   const pending = new Set<Promise<void>>();
   let faults: EventGridFaults = {};
   let isStopped = false;
 
-  const start = (
-    { options: subscription, endpoint, ended }: Subscription,
-    event: EventGridEvent,
-  ) => {
-    const onDeadLetter = (record: DeadLetter) => {
-      keepDeadLetter(options.dir, subscription.name, record);
-      subscription.deadLetter?.(record);
+  const start = (subscription: Subscription, event: EventGridEvent) => {
+    const tools = {
+      subscription: subscription.options,
+      deliver: subscription.deliver,
+      signal: subscription.ended.signal,
+      onDeadLetter: subscription.deadLetters.add,
+      ...{ random, timeScale },
     };
-    const tools = { subscription, endpoint, signal: ended.signal, random, onDeadLetter };
     const delivery = deliver(tools, event, random() * (faults.shuffleMs ?? 0)).finally(() =>
       pending.delete(delivery),
     );
@@ -74,26 +80,34 @@ export async function startEventGrid(options: EventGridOptions = {}): Promise<Ev
       for (let copy = 0; copy < (faults.copies ?? 1); copy += 1) start(subscription, event);
     }
   };
-  const server = await startTopicServer(options.port ?? 0, (topic, values) => {
+  const server = await startTopicServer({ port: options.port ?? 0, timeScale }, (topic, values) => {
     // All are parsed before any is accepted: a publish is taken whole or refused whole.
     const events = values.map((value) => parseEvent(value, topic));
     for (const event of events) accept(topic, event);
   });
+  const closing = new Set<Promise<void>>();
   const unsubscribe = (topic: string, name: string) => {
     const key = `${topic}/${name}`;
-    subscriptions.get(key)?.ended.abort();
+    const known = subscriptions.get(key);
+    if (known === undefined) return;
     subscriptions.delete(key);
+    known.ended.abort();
+    const closed = known.deadLetters.close().finally(() => closing.delete(closed));
+    closing.add(closed);
   };
   return {
     url: server.url,
     publish: (topic, event) => accept(topic, parseEvent(event, topic)),
     async subscribe(subscription) {
-      const endpoint = await openEndpoint(subscription);
-      unsubscribe(subscription.topic, subscription.name);
-      subscriptions.set(`${subscription.topic}/${subscription.name}`, {
-        options: subscription,
-        endpoint,
-        ended: new AbortController(),
+      checkSubscription(subscription);
+      const { topic, name, schema, batching = {} } = subscription;
+      const endpoint = await openEndpoint(subscription, server);
+      const deadLetters = await openDeadLetters(subscription, { dir: options.dir, timeScale });
+      const ended = new AbortController();
+      const batches = createBatches(endpoint, { batching, schema, signal: ended.signal });
+      unsubscribe(topic, name);
+      subscriptions.set(`${topic}/${name}`, {
+        ...{ options: subscription, deliver: batches, deadLetters, ended },
       });
     },
     unsubscribe,
@@ -106,15 +120,9 @@ export async function startEventGrid(options: EventGridOptions = {}): Promise<Ev
     },
     async stop() {
       isStopped = true;
-      for (const { ended } of subscriptions.values()) ended.abort();
+      for (const { options: one } of subscriptions.values()) unsubscribe(one.topic, one.name);
       await server.close();
-      await Promise.all(pending);
+      await Promise.all([...pending, ...closing]);
     },
   };
-}
-
-function keepDeadLetter(dir: string | undefined, subscription: string, record: DeadLetter): void {
-  if (dir === undefined) return;
-  mkdirSync(dir, { recursive: true });
-  appendFileSync(join(dir, 'dead-letters.jsonl'), `${JSON.stringify({ subscription, record })}\n`);
 }

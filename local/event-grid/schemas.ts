@@ -90,20 +90,3 @@ export function toSchema(event: EventGridEvent, schema: EventSchema): Record<str
     data: event.data,
   };
 }
-
-export interface EventFilter {
-  readonly includedEventTypes?: readonly string[];
-  readonly subjectBeginsWith?: string;
-  readonly subjectEndsWith?: string;
-}
-
-/** Whether a subscription with `filter` gets the event. Case is ignored, Azure's default. */
-export function matchesFilter(event: EventGridEvent, filter: EventFilter): boolean {
-  const subject = event.subject.toLowerCase();
-  const types = filter.includedEventTypes?.map((type) => type.toLowerCase());
-  return (
-    (types === undefined || types.includes(event.eventType.toLowerCase())) &&
-    subject.startsWith(filter.subjectBeginsWith?.toLowerCase() ?? '') &&
-    subject.endsWith(filter.subjectEndsWith?.toLowerCase() ?? '')
-  );
-}

@@ -1,25 +1,62 @@
+import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { close, listen } from '../loopback-http.ts';
+import type { Confirmations } from './handshake.ts';
 
-export interface TopicServer {
+export interface TopicServer extends Confirmations {
   readonly url: string;
   close(): Promise<void>;
 }
 
 type Accept = (topic: string, events: readonly unknown[]) => void;
 
+// How long Azure lets a subscription await manual action.
+const confirmationMs = 10 * 60_000;
+
 // Azure's limit for one publish call.
 const bodyLimit = 1_048_576;
 
-/** Serves `POST /topics/{name}/api/events` on 127.0.0.1: an array of events, or one CloudEvent. */
-export async function startTopicServer(port: number, accept: Accept): Promise<TopicServer> {
+/**
+ * Serves `POST /topics/{name}/api/events` on 127.0.0.1, an array of events or one CloudEvent, and
+ * the URLs that confirm a subscription.
+ */
+export async function startTopicServer(
+  options: { readonly port: number; readonly timeScale: number },
+  accept: Accept,
+): Promise<TopicServer> {
+  const open = new Map<string, (isConfirmed: boolean) => void>();
   const server = createServer((request, response) => {
+    const id = /^\/validate\/([^/?]+)$/.exec(request.url ?? '')?.[1];
+    if (id !== undefined) {
+      const confirm = open.get(id);
+      confirm?.(true);
+      return answer(response, confirm ? 200 : 404, confirm ? null : 'no such validation');
+    }
     publish(request, response, accept).catch((error: unknown) => {
       answer(response, 500, String(error));
     });
   });
-  const bound = await listen(server, port, 'Event Grid');
-  return { url: `http://127.0.0.1:${bound}`, close: () => close(server) };
+  const bound = await listen(server, options.port, 'Event Grid');
+  const url = `http://127.0.0.1:${bound}`;
+  return {
+    url,
+    open() {
+      const id = randomUUID();
+      const { promise: confirmed, resolve } = Promise.withResolvers<boolean>();
+      const timer = setTimeout(() => resolve(false), confirmationMs * options.timeScale);
+      const close = () => {
+        clearTimeout(timer);
+        open.delete(id);
+        resolve(false);
+      };
+      open.set(id, resolve);
+      return { url: `${url}/validate/${id}`, confirmed, close };
+    },
+    close() {
+      for (const end of open.values()) end(false);
+      return close(server);
+    },
+  };
 }
 
 async function publish(

@@ -1,20 +1,13 @@
-import { invokeHttp } from './http.ts';
-import type { Invoker } from './invoke.ts';
+import type { LoadedFunction } from './functions.ts';
+import { type HttpDependencies, invokeHttp } from './http.ts';
 import { isAllowed } from './keys.ts';
-import type { LoadedFunction } from './load.ts';
-import { type Log, messageOf } from './log.ts';
+import { messageOf } from './log.ts';
 import { invokeWithText } from './queues.ts';
 import type { HttpAnswer, HttpCall } from './server.ts';
-import type { HostConfig, HostOptions } from './settings.ts';
 import { invokeTimer } from './timers.ts';
 import { invokeWithEvent } from './webhooks.ts';
 
-export interface AdminDependencies {
-  readonly functions: readonly LoadedFunction[];
-  readonly invoker: Invoker;
-  readonly log: Log;
-  readonly options: HostOptions;
-  readonly config: HostConfig;
+export interface AdminDependencies extends HttpDependencies {
   readonly hostId: string;
   readonly baseUrl: string;
 }
@@ -93,8 +86,12 @@ export function urlOf(
     .join('/');
 }
 
-function start(deps: AdminDependencies, fn: LoadedFunction, call: HttpCall): HttpAnswer {
-  const input = parseInput(call.body);
+async function start(
+  deps: AdminDependencies,
+  fn: LoadedFunction,
+  call: HttpCall,
+): Promise<HttpAnswer> {
+  const input = parseInput(await call.body.read());
   if (input === null) return { status: 400 };
   runNow(deps, fn, input).catch((error: unknown) => {
     deps.log.warn(`${fn.name}, started by the admin endpoint, failed: ${messageOf(error)}`);

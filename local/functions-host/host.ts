@@ -1,23 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import { serveAdmin, urlOf } from './admin.ts';
+import { checkFunctions, type LoadedFunction } from './functions.ts';
+import { type HostConfig, readHostConfig } from './host-json.ts';
 import { createHttpFunctions } from './http.ts';
 import { createInvoker, type Invoker } from './invoke.ts';
-import { type LoadedApp, type LoadedFunction, loadApp } from './load.ts';
-import { describeError, type Log, messageOf } from './log.ts';
+import { applyLocalSettings } from './local-settings.ts';
+import { type Log, messageOf } from './log.ts';
+import type { HostOptions } from './options.ts';
 import { createOutputs } from './outputs.ts';
 import { type Listener, listenToQueue } from './queues.ts';
 import { type HttpServer, startServer } from './server.ts';
-import {
-  applyLocalSettings,
-  connectionString,
-  type HostConfig,
-  type HostOptions,
-  readHostConfig,
-} from './settings.ts';
+import { connectionString } from './settings.ts';
 import { createStorage, type HostStorage } from './storage.ts';
 import { pause } from './time.ts';
 import { listenToTimer } from './timers.ts';
 import { serveEventGrid } from './webhooks.ts';
+import { startWorkers, type Workers } from './workers.ts';
 
 export interface Host {
   readonly url: string;
@@ -36,7 +34,7 @@ interface FunctionSummary {
 }
 
 interface Running {
-  readonly app: LoadedApp;
+  readonly workers: Workers;
   readonly invoker: Invoker;
   readonly server: HttpServer;
   readonly listeners: readonly Listener[];
@@ -44,32 +42,34 @@ interface Running {
   readonly stopMs: number;
 }
 
-/** Loads the app in `options.appDir` into this process and serves it. @throws Error when it cannot be served */
-export async function startHost(options: HostOptions, log: Log): Promise<Host> {
-  const local = applyLocalSettings(options.appDir, process.env);
+/**
+ * Loads the app in `options.appDir` and serves it. `onEnd` is told when it can run nothing any more.
+ * @throws Error when it cannot be served
+ */
+export async function startHost(
+  options: HostOptions,
+  log: Log,
+  onEnd: (error: Error) => void,
+): Promise<Host> {
+  const local = applyLocalSettings(options.appDir, process.env, log);
   const server = await startServer(options.port ?? local.port ?? 7071, log);
-  setEnvironment(options, server.url);
-  const config = readHostConfig(options.appDir, process.env);
+  setEnvironment(options, server.url, log);
+  const config = readHostConfig(options.appDir, process.env, log);
   log.setLevels(config.logLevels);
   process.chdir(options.appDir);
-  const app = await loadApp(options.appDir, config, log);
+  const { appDir, keepAlive } = options;
+  const workers = await startWorkers({ appDir, keepAlive, log, onEnd });
+  const functions = checkFunctions(chosen(workers, config), process.env, log);
   const storage = createStorage(options.appDir, process.env);
-  checkConnections(app.functions);
+  checkConnections(functions);
   const invoker = createInvoker({
-    app,
+    workers,
     log,
     timeoutMs: config.functionTimeoutMs,
     deliverOutputs: createOutputs(storage, config.queues.messageEncoding),
   });
-  const deps = {
-    functions: app.functions,
-    invoker,
-    log,
-    options,
-    config,
-    hostId: storage.hostId,
-    baseUrl: server.url,
-  };
+  const identity = { hostId: storage.hostId, baseUrl: server.url };
+  const deps = { functions, workers, invoker, log, options, config, ...identity };
   const serveFunctions = createHttpFunctions(deps);
   server.serve(
     async (call) => {
@@ -81,20 +81,34 @@ export async function startHost(options: HostOptions, log: Log): Promise<Host> {
     { ...local, customHeaders: config.http.customHeaders },
   );
   const listeners = await startListeners(deps, storage);
-  const running = { app, invoker, server, listeners, log, stopMs: options.stopSeconds * 1000 };
+  const running = { workers, invoker, server, listeners, log, stopMs: options.stopSeconds * 1000 };
   return {
     url: server.url,
-    functions: app.functions.map((fn) => summarize(deps, fn)),
+    functions: functions.map((fn) => summarize(deps, fn)),
     stop: () => stopHost(running),
   };
 }
 
-function setEnvironment(options: HostOptions, url: string): void {
-  process.env['AZURE_FUNCTIONS_ENVIRONMENT'] = 'Development';
-  process.env['FUNCTIONS_WORKER_RUNTIME'] = 'node';
-  process.env['AzureWebJobsScriptRoot'] = options.appDir;
-  process.env['WEBSITE_HOSTNAME'] = new URL(url).host;
-  if (options.easyAuth !== null) process.env['WEBSITE_AUTH_ENABLED'] = 'True';
+function chosen({ functions }: Workers, { functions: wanted }: HostConfig) {
+  return functions.filter(({ name }) => wanted === null || wanted.includes(name));
+}
+
+function setEnvironment(options: HostOptions, url: string, log: Log): void {
+  const { env } = process;
+  const runtime = env['FUNCTIONS_WORKER_RUNTIME'] ?? 'node';
+  if (runtime !== 'node') {
+    throw new Error(
+      `FUNCTIONS_WORKER_RUNTIME is "${runtime}": only Node.js apps run here; set node`,
+    );
+  }
+  for (const name of ['FUNCTIONS_WORKER_PROCESS_COUNT', 'languageWorkers__node__arguments']) {
+    if (env[name] !== undefined) log.warn(`${name} has no effect locally: there is one worker`);
+  }
+  env['AZURE_FUNCTIONS_ENVIRONMENT'] = 'Development';
+  env['FUNCTIONS_WORKER_RUNTIME'] = runtime;
+  env['AzureWebJobsScriptRoot'] = options.appDir;
+  env['WEBSITE_HOSTNAME'] = new URL(url).host;
+  if (options.easyAuth !== null) env['WEBSITE_AUTH_ENABLED'] = 'True';
 }
 
 // Clients are made on first use; a missing connection must stop the start, not the first message.
@@ -176,7 +190,7 @@ function summarize(
 }
 
 async function stopHost(running: Running): Promise<void> {
-  const { app, invoker, server, listeners, log, stopMs } = running;
+  const { workers, invoker, server, listeners, log, stopMs } = running;
   const limit = new AbortController();
   const deadline = pause(stopMs, limit.signal);
   invoker.stopRetrying();
@@ -188,18 +202,5 @@ async function stopHost(running: Running): Promise<void> {
   limit.abort();
   if (!finished) log.warn(`invocations still ran after ${stopMs} ms; they are abandoned`);
   server.kill();
-  await Promise.race([terminate(app, log), pause(terminateMs, new AbortController().signal)]);
-}
-
-// A hook that never ends must not keep the process.
-const terminateMs = 5000;
-
-async function terminate(app: LoadedApp, log: Log): Promise<void> {
-  for (const hook of app.core.hooks('appTerminate')) {
-    try {
-      await hook({ hookData: app.hookData });
-    } catch (error) {
-      log.error(`an appTerminate hook failed: ${describeError(error)}`);
-    }
-  }
+  await workers.stop();
 }

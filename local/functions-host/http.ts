@@ -1,18 +1,33 @@
-import type { RpcCookie, RpcHttp, RpcTypedData } from './core-api.ts';
-import type { InvocationRequest, Invoker } from './invoke.ts';
+import { finished, Readable } from 'node:stream';
+import type { LoadedFunction } from './functions.ts';
+import type { HostConfig } from './host-json.ts';
+import { runStreaming } from './http-stream.ts';
+import { runTyped } from './http-typed.ts';
+import type { Invoker } from './invoke.ts';
 import { isAllowed } from './keys.ts';
-import type { LoadedFunction } from './load.ts';
 import type { Log } from './log.ts';
+import type { HostOptions } from './options.ts';
+import { bodyFrom } from './request-body.ts';
 import { matchRoute, parseRoute, type RouteTemplate, type RouteValues } from './routes.ts';
 import type { HttpAnswer, HttpCall } from './server.ts';
-import type { HostConfig, HostOptions } from './settings.ts';
+import { createThrottle } from './throttle.ts';
+import type { Workers } from './workers.ts';
 
 export interface HttpDependencies {
   readonly functions: readonly LoadedFunction[];
   readonly invoker: Invoker;
+  readonly workers: Pick<Workers, 'httpUri'>;
   readonly log: Log;
   readonly options: HostOptions;
   readonly config: HostConfig;
+}
+
+/** One call of one HTTP function. */
+export interface HttpRun {
+  readonly deps: Pick<HttpDependencies, 'invoker' | 'workers' | 'log' | 'options'>;
+  readonly fn: LoadedFunction;
+  readonly call: HttpCall;
+  readonly values: RouteValues;
 }
 
 interface Route {
@@ -22,13 +37,12 @@ interface Route {
   readonly authLevel: 'anonymous' | 'function' | 'admin';
 }
 
-/** Serves the HTTP functions: first match in name order, typed-data mode. Source: azure-functions-host, ToRpcHttp. */
+/** Serves the HTTP functions: the first match in name order. Source: WebJobsRouter. */
 export function createHttpFunctions(
   deps: HttpDependencies,
 ): (call: HttpCall) => Promise<HttpAnswer> {
   const routes = createRoutes(deps);
-  const { maxOutstandingRequests } = deps.config.http;
-  let outstanding = 0;
+  const throttle = createThrottle(deps.config.http);
   return async (call) => {
     const found = findRoute(routes, call);
     if (found === null) return call.url.pathname === '/' ? homePage() : { status: 404 };
@@ -37,14 +51,29 @@ export function createHttpFunctions(
     if (route.fn.disabled && !(deps.options.enableAuth && isAllowed(call, 'admin', deps.options)))
       return { status: 404 };
     if (!isAllowed(call, route.authLevel, deps.options)) return { status: 401 };
-    if (maxOutstandingRequests > 0 && outstanding >= maxOutstandingRequests) return { status: 429 };
-    outstanding += 1;
-    try {
-      return await run(deps, route, call, values);
-    } finally {
-      outstanding -= 1;
-    }
+    const place = throttle.enter();
+    if (place === null) return { status: 429 };
+    await place.turn;
+    return leaveAfter(place.leave, runHttp({ deps, fn: route.fn, call, values }));
   };
+}
+
+/** Runs an HTTP function in the mode its app has chosen. */
+async function runHttp(run: HttpRun): Promise<HttpAnswer> {
+  const httpUri = await run.deps.workers.httpUri();
+  return httpUri === null ? runTyped(run) : runStreaming(run, httpUri);
+}
+
+async function leaveAfter(leave: () => void, running: Promise<HttpAnswer>): Promise<HttpAnswer> {
+  try {
+    const answer = await running;
+    if (answer.body instanceof Readable) finished(answer.body, leave);
+    else leave();
+    return answer;
+  } catch (error) {
+    leave();
+    throw error;
+  }
 }
 
 function createRoutes({ functions, config }: HttpDependencies): readonly Route[] {
@@ -78,108 +107,15 @@ function homePage(): HttpAnswer {
   };
 }
 
-async function run(
-  deps: HttpDependencies,
-  route: Route,
-  call: HttpCall,
-  values: RouteValues,
-): Promise<HttpAnswer> {
-  if (call.body.length > 0 && isChunked(call)) {
-    deps.log.warn(
-      `${route.fn.name}: a chunked request body was dropped, as Azure does without enableHttpStream`,
-    );
-  }
-  const request = toInvocation(call, values, deps.options);
-  try {
-    return toAnswer((await deps.invoker.invoke(route.fn, request)).returnValue);
-  } catch {
-    // Logged by the invoker; the caller learns nothing.
-    return { status: 500 };
-  }
-}
-
-function toInvocation(
-  call: HttpCall,
-  params: RouteValues,
-  options: HostOptions,
-): InvocationRequest {
-  const query: Record<string, string> = {};
-  for (const [name, value] of call.url.searchParams) {
-    query[name] = Object.hasOwn(query, name) ? `${query[name]},${value}` : value;
-  }
-  const headers = { ...clientHeaders(call, options), ...principalHeaders(options) };
-  const http: RpcHttp = { method: call.method, url: call.url.href, headers, query, params };
-  if (call.body.length > 0 && !isChunked(call)) http.body = { bytes: call.body };
-  return {
-    reason: 'This function was programmatically called via the host APIs.',
-    input: { http },
-    traceParent: call.headers['traceparent'],
-  };
-}
-
-function isChunked(call: HttpCall): boolean {
-  return call.headers['content-length'] === undefined;
-}
-
-// Azure without Easy Auth passes these on, so an app must not believe them; the flag shows it does not.
-function clientHeaders(call: HttpCall, options: HostOptions): Record<string, string> {
-  if (options.passClientPrincipal) return { ...call.headers };
-  const kept = Object.entries(call.headers).filter(
-    ([name]) => !name.startsWith('x-ms-client-principal'),
-  );
-  return Object.fromEntries(kept);
-}
-
-function principalHeaders({ easyAuth }: HostOptions): Record<string, string> {
-  if (easyAuth === null) return {};
-  const { id, name, provider, claims } = easyAuth;
-  const principal = { auth_typ: provider, name_typ: 'name', role_typ: 'roles', claims };
-  return {
-    'x-ms-client-principal': Buffer.from(JSON.stringify(principal)).toString('base64'),
-    'x-ms-client-principal-id': id,
-    'x-ms-client-principal-name': name,
-    'x-ms-client-principal-idp': provider,
-  };
-}
-
-function toAnswer(value: RpcTypedData | null | undefined): HttpAnswer {
-  const http = value?.http;
-  if (http === undefined) return { status: 204 };
-  const cookies = (http.cookies ?? []).map(formatCookie);
-  const headers: Record<string, string | string[]> = { ...http.headers };
-  if (cookies.length > 0) {
-    const own = headers['set-cookie'];
-    headers['set-cookie'] = typeof own === 'string' ? [own, ...cookies] : cookies;
-  }
-  return {
-    status: Number(http.statusCode ?? 200),
-    headers,
-    body: http.body?.bytes ?? http.body?.string ?? '',
-  };
-}
-
-function formatCookie(cookie: RpcCookie): string {
-  const parts = [`${cookie.name}=${encodeURIComponent(cookie.value)}`];
-  if (cookie.expires)
-    parts.push(`expires=${new Date(cookie.expires.value.seconds * 1000).toUTCString()}`);
-  if (cookie.maxAge) parts.push(`max-age=${cookie.maxAge.value}`);
-  if (cookie.domain) parts.push(`domain=${cookie.domain.value}`);
-  parts.push(`path=${cookie.path?.value ?? '/'}`);
-  if (cookie.secure?.value) parts.push('secure');
-  const sameSite = cookie.sameSite === 'explicitNone' ? 'none' : cookie.sameSite;
-  if (sameSite !== undefined && cookie.sameSite !== 'none') parts.push(`samesite=${sameSite}`);
-  if (cookie.httpOnly?.value) parts.push('httponly');
-  return parts.join('; ');
-}
-
 /** Runs an HTTP function from the admin endpoint: a POST to its own route with `input` as body. */
-export function invokeHttp(
-  deps: Pick<HttpDependencies, 'invoker' | 'options'>,
+export async function invokeHttp(
+  deps: HttpRun['deps'],
   fn: LoadedFunction,
   target: { readonly url: URL; readonly input: string },
-): Promise<unknown> {
-  const body = Buffer.from(target.input);
-  const headers = { 'content-type': 'application/json', 'content-length': String(body.length) };
-  const call: HttpCall = { method: 'POST', url: target.url, headers, body };
-  return deps.invoker.invoke(fn, toInvocation(call, {}, deps.options));
+): Promise<void> {
+  const bytes = Buffer.from(target.input);
+  const headers = { 'content-type': 'application/json', 'content-length': String(bytes.length) };
+  const call = { method: 'POST', url: target.url, headers, body: bodyFrom(bytes) };
+  const { body } = await runHttp({ deps, fn, call, values: {} });
+  if (body instanceof Readable) body.resume();
 }

@@ -1,8 +1,9 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import type { CoreInvocation, RpcInvocation, RpcResponse, RpcTypedData } from './core-api.ts';
-import type { LoadedApp, LoadedFunction } from './load.ts';
+import type { LoadedFunction } from './functions.ts';
 import { describeError, type Log, messageOf } from './log.ts';
 import { pause } from './time.ts';
+import type { RpcInvocation, RpcResponse, RpcTypedData } from './worker/protocol.ts';
+import type { Workers } from './workers.ts';
 
 export interface InvocationRequest {
   /** Why it runs, for the log: `Timer fired`, `This function was programmatically called` … */
@@ -10,6 +11,8 @@ export interface InvocationRequest {
   readonly input: RpcTypedData | null;
   readonly triggerMetadata?: Record<string, RpcTypedData>;
   readonly traceParent?: string | undefined;
+  /** Given where another part must know it before; else a new one. */
+  readonly invocationId?: string;
 }
 
 export interface Invoker {
@@ -22,7 +25,7 @@ export interface Invoker {
 }
 
 export interface InvokerDependencies {
-  readonly app: LoadedApp;
+  readonly workers: Pick<Workers, 'invoke' | 'ready' | 'restart'>;
   readonly log: Log;
   readonly timeoutMs: number | null;
   /** Delivers the output bindings; a failure fails the invocation. */
@@ -31,7 +34,7 @@ export interface InvokerDependencies {
 
 type RetryContext = NonNullable<RpcInvocation['retryContext']>;
 
-/** The part of the host and worker that runs handlers. Source: azure-functions-nodejs-worker, InvocationHandler. */
+/** The part of the host that has functions run, with timeout, retries and output bindings around them. */
 export function createInvoker(deps: InvokerDependencies): Invoker {
   const running = new Set<Promise<unknown>>();
   const stopping = new AbortController();
@@ -102,7 +105,7 @@ async function invokeOnce(
   request: InvocationRequest,
   retry?: RetryContext,
 ): Promise<RpcResponse> {
-  const invocationId = randomUUID();
+  const invocationId = request.invocationId ?? randomUUID();
   const say = (level: 'information' | 'error', text: string) =>
     deps.log.write({
       level,
@@ -114,8 +117,10 @@ async function invokeOnce(
   const started = performance.now();
   say('information', `Executing 'Functions.${fn.name}' (Reason='${request.reason}')`);
   try {
+    // Not on the function's time: a slow restart would end in the next restart.
+    await deps.workers.ready();
     const response = await withTimeout(
-      runModel(deps, fn, coreInvocation(deps, fn, request, { invocationId, retry })),
+      deps.workers.invoke(fn.name, rpcInvocation(fn, request, invocationId, retry)),
       deps.timeoutMs,
     );
     await deps.deliverOutputs(fn, response);
@@ -129,6 +134,10 @@ async function invokeOnce(
       'error',
       `Executed 'Functions.${fn.name}' (Failed, Duration=${elapsed(started)}ms) ${describeError(error)}`,
     );
+    // As in Azure it takes everything else with it that the worker was doing.
+    if (error instanceof FunctionTimeout) {
+      deps.workers.restart(`function '${fn.name}' ran longer than functionTimeout`);
+    }
     throw error;
   }
 }
@@ -137,16 +146,16 @@ function elapsed(started: number): number {
   return Math.round(performance.now() - started);
 }
 
+class FunctionTimeout extends Error {}
+
 async function withTimeout<T>(work: Promise<T>, ms: number | null): Promise<T> {
   if (ms === null) return work;
   const limit = new AbortController();
   const late = pause(ms, limit.signal).then(() => {
-    if (!limit.signal.aborted) {
-      throw new Error(
-        `Timeout value of ${ms} ms was exceeded (Azure would now restart the worker process)`,
-      );
-    }
-    return work;
+    if (limit.signal.aborted) return work;
+    throw new FunctionTimeout(
+      `Timeout value of ${ms} ms was exceeded (functionTimeout in host.json)`,
+    );
   });
   try {
     return await Promise.race([work, late]);
@@ -158,72 +167,25 @@ async function withTimeout<T>(work: Promise<T>, ms: number | null): Promise<T> {
   }
 }
 
-function coreInvocation(
-  deps: InvokerDependencies,
+function rpcInvocation(
   fn: LoadedFunction,
   request: InvocationRequest,
-  run: { readonly invocationId: string; readonly retry: RetryContext | undefined },
-): CoreInvocation {
-  const { invocationId, retry } = run;
+  invocationId: string,
+  retry: RetryContext | undefined,
+): RpcInvocation {
   return {
     invocationId,
-    metadata: fn.metadata,
-    request: {
-      invocationId,
-      inputData: [{ name: fn.trigger.binding, data: request.input }],
-      triggerMetadata: request.triggerMetadata ?? null,
-      traceContext: {
-        traceParent: request.traceParent ?? newTraceParent(),
-        traceState: '',
-        attributes: {},
-      },
-      ...(retry === undefined ? {} : { retryContext: retry }),
+    inputData: [{ name: fn.trigger.binding, data: request.input }],
+    triggerMetadata: request.triggerMetadata ?? null,
+    traceContext: {
+      traceParent: request.traceParent ?? newTraceParent(),
+      traceState: '',
+      attributes: {},
     },
-    log(level, category, message) {
-      const entry = { hookData: {}, level, message, category };
-      for (const hook of deps.app.core.hooks('log')) hook(entry);
-      const suffix = category === 'user' ? '.User' : '';
-      deps.log.write({
-        level: entry.level,
-        text: entry.message,
-        category: `Function.${fn.name}${suffix}`,
-        functionName: fn.name,
-        invocationId,
-      });
-    },
+    ...(retry === undefined ? {} : { retryContext: retry }),
   };
 }
 
 function newTraceParent(): string {
   return `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-00`;
-}
-
-async function runModel(
-  deps: InvokerDependencies,
-  fn: LoadedFunction,
-  core: CoreInvocation,
-): Promise<RpcResponse> {
-  const { app } = deps;
-  const model = app.model.getInvocationModel(core);
-  const { context, inputs } = await model.getArguments();
-  const shared = { hookData: {}, appHookData: app.hookData, invocationContext: context };
-  core.state = 'preInvocationHooks';
-  const before = { ...shared, inputs, functionCallback: fn.callback };
-  for (const hook of app.core.hooks('preInvocation')) await hook(before);
-  core.state = 'invocation';
-  const after: Record<string, unknown> & { result: unknown; error: unknown } = {
-    ...shared,
-    inputs: before.inputs,
-    result: null,
-    error: null,
-  };
-  try {
-    after.result = await model.invokeFunction(context, before.inputs, before.functionCallback);
-  } catch (error) {
-    after.error = error ?? new Error('the handler threw nothing');
-  }
-  core.state = 'postInvocationHooks';
-  for (const hook of app.core.hooks('postInvocation')) await hook(after);
-  if (after.error !== null && after.error !== undefined) throw after.error;
-  return model.getResponse(context, after.result);
 }

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
+import type { HostOptions } from './options.ts';
 import type { HttpCall } from './server.ts';
-import type { HostOptions } from './settings.ts';
 
 export type Access = 'anonymous' | 'function' | 'admin' | 'eventgrid';
 

@@ -1,6 +1,14 @@
-const order = ['trace', 'debug', 'information', 'warning', 'error', 'critical', 'none'] as const;
+import type { LogLevel } from './worker/protocol.ts';
 
-export type LogLevel = (typeof order)[number];
+const order: readonly LogLevel[] = [
+  'trace',
+  'debug',
+  'information',
+  'warning',
+  'error',
+  'critical',
+  'none',
+];
 
 const label: Readonly<Record<LogLevel, string>> = {
   trace: 'TRACE',
@@ -15,7 +23,7 @@ const label: Readonly<Record<LogLevel, string>> = {
 interface LogEntry {
   readonly level: LogLevel;
   readonly text: string;
-  /** `Host`, `Function.<name>` (about the function) or `Function.<name>.User` (by its handler). */
+  /** `Host`, `Worker`, `Function.<name>` (about the function) or `Function.<name>.User` (by its handler). */
   readonly category?: string;
   readonly functionName?: string;
   readonly invocationId?: string;
@@ -66,7 +74,11 @@ function levelFor(filters: readonly (readonly [string, LogLevel])[], category: s
 
 function parseLevel(text: string): LogLevel {
   const level = order.find((name) => name === text.toLowerCase());
-  if (level === undefined) throw new Error(`host.json: logging.logLevel: unknown level "${text}"`);
+  if (level === undefined) {
+    throw new Error(
+      `host.json: logging.logLevel: unknown level "${text}"; it is one of ${order.join(', ')}`,
+    );
+  }
   return level;
 }
 

@@ -1,11 +1,13 @@
 import { type Host, startHost } from './host.ts';
 import { createLog, describeError, type Log } from './log.ts';
-import { parseOptions } from './settings.ts';
-
-// Run as: node local/functions-host/main.ts --app DIR [--port 7071] …; flags in settings.ts.
+import { parseOptions, usage } from './options.ts';
 
 async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2));
+  if (options === 'help') {
+    console.log(usage);
+    return;
+  }
   const log = createLog({
     quiet: options.quiet,
     print: (line) => process.stdout.write(`${line}\n`),
@@ -34,11 +36,10 @@ async function main(): Promise<void> {
   process.on('disconnect', () => stop('the parent closed its channel'));
   // When the parent is killed its pipes break before the channel says so; that is no crash.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
-  // Only this event, not unhandledRejection: an app that listens to that one keeps the real worker
-  // alive, and without a listener Node turns a rejection into an uncaught exception.
-  process.on('uncaughtException', (error) => die(log, 'Worker uncaught exception', error));
+  process.on('uncaughtException', (error) => die(log, 'the host itself failed', error));
 
-  host = await startHost(options, log);
+  // Dying with its worker is louder than the real host, which starts another (--keep-alive).
+  host = await startHost(options, log, (error) => die(log, 'nothing runs any more', error));
   for (const fn of host.functions) {
     log.info(
       `${fn.name}: ${fn.trigger} ${[...(fn.methods ?? []), fn.url ?? fn.schedule ?? fn.queueName].join(' ')}`,

@@ -1,8 +1,8 @@
 import type { QueueClient } from '@azure/storage-queue';
-import type { Binding, RpcResponse, RpcTypedData } from './core-api.ts';
-import type { LoadedFunction } from './load.ts';
+import type { LoadedFunction } from './functions.ts';
 import { resolveSettings } from './settings.ts';
 import type { HostStorage } from './storage.ts';
+import type { Binding, RpcResponse, RpcTypedData } from './worker/protocol.ts';
 
 /** Sends what a function returned through its queue output bindings. Source: azure-functions-host, FunctionBinding. */
 export function createOutputs(storage: HostStorage, encoding: 'base64' | 'none') {

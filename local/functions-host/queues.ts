@@ -1,11 +1,11 @@
 import type { DequeuedMessageItem, QueueClient } from '@azure/storage-queue';
-import type { RpcTypedData } from './core-api.ts';
+import type { LoadedFunction } from './functions.ts';
+import type { QueueSettings } from './host-json.ts';
 import type { Invoker } from './invoke.ts';
-import type { LoadedFunction } from './load.ts';
 import { type Log, messageOf } from './log.ts';
-import type { QueueSettings } from './settings.ts';
 import type { HostStorage } from './storage.ts';
 import { pause } from './time.ts';
+import type { RpcTypedData } from './worker/protocol.ts';
 
 export interface Listener {
   /** Takes no new work from now on; resolves when the work already taken has ended. */

@@ -1,19 +1,22 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { listen } from '../loopback-http.ts';
 import { describeError, type Log } from './log.ts';
+import { BodyTooLong, bodyOf, type RequestBody } from './request-body.ts';
 
 /** A request as the host's parts see it: header names in lower case, repeats joined with a comma. */
 export interface HttpCall {
   readonly method: string;
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: Buffer;
+  readonly body: RequestBody;
 }
 
 export interface HttpAnswer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
-  readonly body?: Uint8Array | string;
+  readonly body?: Uint8Array | string | Readable;
 }
 
 export interface HttpServer {
@@ -32,8 +35,6 @@ interface HttpRules {
   readonly customHeaders: Readonly<Record<string, string>>;
 }
 
-const defaultBodyLimit = 104_857_600;
-
 /** The listening socket on 127.0.0.1: limits, CORS, custom headers, 503 until loaded, 500 on errors. */
 export async function startServer(port: number, log: Log): Promise<HttpServer> {
   let handler: ((call: HttpCall) => Promise<HttpAnswer>) | null = null;
@@ -42,13 +43,14 @@ export async function startServer(port: number, log: Log): Promise<HttpServer> {
   const server = createServer((request, response) => {
     answer(request, handler, rules)
       .catch((error: unknown): HttpAnswer => {
+        if (error instanceof BodyTooLong) return { status: 413, headers: { connection: 'close' } };
         log.error(`${request.method} ${request.url?.split('?')[0]}: ${describeError(error)}`);
         return { status: 500 };
       })
       .then((result) => {
         // A connection kept alive would keep a stopping host waiting.
         if (isClosing) response.setHeader('connection', 'close');
-        send(response, result);
+        return send(response, result);
       })
       .catch((error: unknown) => {
         log.error(`the answer could not be sent: ${describeError(error)}`);
@@ -94,9 +96,8 @@ async function answer(
   }
   const url = parseTarget(request.url ?? '/', headers['host']);
   if (url === null) return { status: 400 };
-  const body = await readBody(request);
-  if (body === null) return { status: 413, headers: { connection: 'close' } };
-  const result = await handler({ method: request.method ?? 'GET', url, headers, body });
+  const method = request.method ?? 'GET';
+  const result = await handler({ method, url, headers, body: bodyOf(request) });
   return { ...result, headers: { ...lowerNames(rules.customHeaders), ...cors, ...result.headers } };
 }
 
@@ -142,28 +143,14 @@ function parseTarget(target: string, host: string | undefined): URL | null {
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<Buffer | null> {
-  const limit = Number(process.env['FUNCTIONS_REQUEST_BODY_SIZE_LIMIT'] ?? defaultBodyLimit);
-  if (Number(request.headers['content-length'] ?? 0) > limit) return null;
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    // No encoding is set on the request, so every chunk is a Buffer.
-    const bytes = chunk as Buffer;
-    size += bytes.length;
-    if (size > limit) return null;
-    chunks.push(bytes);
-  }
-  return Buffer.concat(chunks);
-}
-
-function send(response: ServerResponse, result: HttpAnswer): void {
+async function send(response: ServerResponse, result: HttpAnswer): Promise<void> {
   response.statusCode = result.status;
   for (const [name, value] of Object.entries(result.headers ?? {})) {
-    // The body is sent whole, with its length.
+    // Node frames the body itself.
     if (name !== 'transfer-encoding') response.setHeader(name, value);
   }
-  const body = result.body ?? '';
+  const { body = '' } = result;
+  if (body instanceof Readable) return sendStream(response, body);
   const hasBody = result.status >= 200 && ![204, 205, 304].includes(result.status);
   if (hasBody) {
     response.setHeader(
@@ -172,4 +159,14 @@ function send(response: ServerResponse, result: HttpAnswer): void {
     );
   }
   response.end(hasBody ? body : undefined);
+}
+
+async function sendStream(response: ServerResponse, body: Readable): Promise<void> {
+  // At once, so that the caller sees the status before the handler has anything to say.
+  response.flushHeaders();
+  try {
+    await pipeline(body, response);
+  } catch {
+    // Either side went away in the middle; the pipeline has ended the other.
+  }
 }

@@ -1,6 +1,6 @@
 import type { BlockBlobClient } from '@azure/storage-blob';
+import type { LoadedFunction } from './functions.ts';
 import type { Invoker } from './invoke.ts';
-import type { LoadedFunction } from './load.ts';
 import { createLock, type HostLock, streamText } from './locks.ts';
 import { type Log, messageOf } from './log.ts';
 import type { Listener } from './queues.ts';

@@ -1,9 +1,9 @@
+import type { LoadedFunction } from './functions.ts';
 import type { Invoker } from './invoke.ts';
 import { isAllowed } from './keys.ts';
-import type { LoadedFunction } from './load.ts';
 import { messageOf } from './log.ts';
+import type { HostOptions } from './options.ts';
 import type { HttpAnswer, HttpCall } from './server.ts';
-import type { HostOptions } from './settings.ts';
 
 export interface WebhookDependencies {
   readonly functions: readonly LoadedFunction[];
@@ -47,8 +47,8 @@ function allowOrigin(call: HttpCall): HttpAnswer {
   };
 }
 
-function validate(call: HttpCall): HttpAnswer {
-  const body: unknown = JSON.parse(call.body.toString('utf8'));
+async function validate(call: HttpCall): Promise<HttpAnswer> {
+  const body: unknown = JSON.parse((await call.body.read()).toString('utf8'));
   const code = Array.isArray(body)
     ? codeOf(memberOf(body[0], 'data'))
     : codeOf(parseText(memberOf(body, 'data')));
@@ -80,7 +80,7 @@ async function notify(
   fn: LoadedFunction,
   call: HttpCall,
 ): Promise<HttpAnswer> {
-  const body: unknown = JSON.parse(call.body.toString('utf8'));
+  const body: unknown = JSON.parse((await call.body.read()).toString('utf8'));
   const events: readonly unknown[] = Array.isArray(body) ? body : [body];
   const results = await Promise.allSettled(
     events.map((event) => invokeWithEvent(deps.invoker, fn, event)),

@@ -1,68 +1,9 @@
 import { createRequire } from 'node:module';
-import type { Log, LogLevel } from './log.ts';
-
-/** The wire value of the host-worker protocol, as far as this host uses it. */
-export interface RpcTypedData {
-  string?: string;
-  json?: string;
-  bytes?: Uint8Array;
-  int?: number;
-  double?: number;
-  http?: RpcHttp;
-}
-
-export interface RpcHttp {
-  method?: string;
-  url?: string;
-  headers?: Record<string, string>;
-  query?: Record<string, string>;
-  params?: Record<string, string>;
-  body?: RpcTypedData | null;
-  statusCode?: string;
-  cookies?: readonly RpcCookie[];
-}
-
-export interface RpcCookie {
-  name: string;
-  value: string;
-  domain?: { value: string };
-  path?: { value: string };
-  expires?: { value: { seconds: number } };
-  secure?: { value: boolean };
-  httpOnly?: { value: boolean };
-  sameSite?: 'none' | 'lax' | 'strict' | 'explicitNone';
-  maxAge?: { value: number };
-}
-
-export type Binding = Readonly<Record<string, unknown>> & { type: string; direction: string };
-
-interface RetryOptions {
-  retryStrategy?: string;
-  maxRetryCount?: number;
-  delayInterval?: { seconds: number };
-  minimumInterval?: { seconds: number };
-  maximumInterval?: { seconds: number };
-}
-
-export interface FunctionMetadata {
-  name: string;
-  functionId?: string;
-  bindings: Record<string, Binding>;
-  retryOptions?: RetryOptions;
-}
+import type { FunctionMetadata, LogLevel, RpcInvocation, RpcResponse } from './protocol.ts';
 
 export type FunctionCallback = (...inputs: unknown[]) => unknown;
 type HookName = 'appStart' | 'appTerminate' | 'preInvocation' | 'postInvocation' | 'log';
 type HookCallback = (context: Record<string, unknown>) => unknown;
-
-/** What a handler's request looks like to the programming model (`CoreInvocationContext.request`). */
-export interface RpcInvocation {
-  invocationId: string;
-  inputData: readonly { name: string; data: RpcTypedData | null }[];
-  triggerMetadata: Record<string, RpcTypedData> | null;
-  traceContext: { traceParent: string; traceState: string; attributes: Record<string, string> };
-  retryContext?: { retryCount: number; maxRetryCount: number; exception?: { message: string } };
-}
 
 export interface CoreInvocation {
   invocationId: string;
@@ -70,11 +11,6 @@ export interface CoreInvocation {
   metadata: FunctionMetadata;
   state?: string;
   log(level: LogLevel, category: 'user' | 'system', message: string): void;
-}
-
-export interface RpcResponse {
-  returnValue?: RpcTypedData | null;
-  outputData?: readonly { name: string; data: RpcTypedData }[];
 }
 
 interface InvocationModel {
@@ -130,7 +66,7 @@ class Disposable {
 }
 
 /** The stand-in for the worker's `@azure/functions-core` module. Source: azure-functions-nodejs-worker, setupCoreModule. */
-export function createCoreApi(log: Log): CoreApi {
+export function createCoreApi(log: (level: LogLevel, text: string) => void): CoreApi {
   const registrations = new Map<string, Registration>();
   const hooks = new Map<string, HookCallback[]>();
   let model: ProgrammingModel | null = null;
@@ -171,8 +107,7 @@ export function createCoreApi(log: Log): CoreApi {
         model = next;
       },
       getProgrammingModel: () => model,
-      log: (level: LogLevel, _category: string, message: string) =>
-        log.write({ level, text: message, category: 'Worker' }),
+      log: (level: LogLevel, _category: string, message: string) => log(level, message),
     },
     registrations: () => [...registrations.values()],
     hooks: (name) => hooks.get(name) ?? [],

@@ -1,9 +1,9 @@
-import type { Binding, FunctionCallback, FunctionMetadata, Registration } from './core-api.ts';
 import type { Log } from './log.ts';
 import { messageOf } from './log.ts';
 import { parseRoute, type RouteTemplate, shadows } from './routes.ts';
 import { parseSchedule, type Schedule } from './schedule.ts';
 import { resolveSettings } from './settings.ts';
+import type { Binding, FunctionMetadata } from './worker/protocol.ts';
 
 export type TriggerBinding =
   | {
@@ -28,27 +28,34 @@ export type TriggerBinding =
     }
   | { readonly type: 'eventGrid'; readonly binding: string };
 
-interface Checked {
+export interface LoadedFunction {
   readonly name: string;
   readonly metadata: FunctionMetadata;
-  readonly callback: FunctionCallback;
+  /** The trigger with its `%SETTING%`s replaced. */
   readonly trigger: TriggerBinding;
+  readonly disabled: boolean;
 }
 
 /**
- * The registrations as functions this host can serve, sorted by name ignoring case.
+ * What the app registered as functions this host can serve, sorted by name ignoring case: the order
+ * in which routes are tried.
  * @throws Error that lists every fault: names, triggers, bindings, routes, settings, schedules
  */
 export function checkFunctions(
-  registrations: readonly Registration[],
+  registered: readonly FunctionMetadata[],
   env: NodeJS.ProcessEnv,
   log: Log,
-): readonly Checked[] {
+): readonly LoadedFunction[] {
   const faults: string[] = [];
-  const checked: Checked[] = [];
-  for (const { metadata, callback } of registrations) {
+  const checked: LoadedFunction[] = [];
+  for (const metadata of registered) {
+    const { name } = metadata;
     try {
-      checked.push({ name: metadata.name, metadata, callback, trigger: checkOne(metadata, env) });
+      const trigger = checkOne(metadata, env);
+      checked.push({ name, metadata, trigger, disabled: isDisabled(name, env) });
+      if (metadata.retryOptions !== undefined && trigger.type !== 'timer') {
+        log.warn(`${name}: its retry policy has no effect, Azure retries only timers by one`);
+      }
     } catch (error) {
       faults.push(`function '${metadata.name}': ${messageOf(error)}`);
     }
@@ -59,6 +66,11 @@ export function checkFunctions(
   return checked;
 }
 
+function isDisabled(name: string, env: NodeJS.ProcessEnv): boolean {
+  const value = env[`AzureWebJobs.${name}.Disabled`] ?? env[`AzureWebJobs__${name}__Disabled`];
+  return value === '1' || value?.toLowerCase() === 'true';
+}
+
 function compareNames(a: string, b: string): number {
   const [left, right] = [a.toUpperCase(), b.toUpperCase()];
   if (left === right) return 0;
@@ -67,7 +79,9 @@ function compareNames(a: string, b: string): number {
 
 function checkOne(metadata: FunctionMetadata, env: NodeJS.ProcessEnv): TriggerBinding {
   if (!/^[a-z][a-z0-9_-]{0,127}$/i.test(metadata.name) || metadata.name.toLowerCase() === 'host') {
-    throw new Error('this name is not allowed');
+    throw new Error(
+      'this name is not allowed: a letter, then at most 127 letters, digits, - and _; not host',
+    );
   }
   const bindings = Object.entries(metadata.bindings);
   const triggers = bindings.filter(([, binding]) => /trigger$/i.test(binding.type));
@@ -84,7 +98,7 @@ function checkOther(binding: Binding, env: NodeJS.ProcessEnv): void {
   const kind = `${binding.direction} ${binding.type.toLowerCase()}`;
   if (kind === 'out queue') queueName(binding, env);
   else if (kind !== 'out http')
-    throw new Error(`binding "${kind}" is not served by this local host`);
+    throw new Error(`binding "${kind}" is not served by this local host, only out queue is`);
 }
 
 function checkTrigger(
@@ -112,9 +126,14 @@ function checkTrigger(
         connection: typeof binding['connection'] === 'string' ? binding['connection'] : undefined,
       };
     case 'eventgridtrigger':
+      if (String(binding['cardinality'] ?? 'one').toLowerCase() !== 'one') {
+        throw new Error('cardinality "many" is not served by this local host; remove it');
+      }
       return { type: 'eventGrid', binding: name };
     default:
-      throw new Error(`trigger type "${binding.type}" is not served by this local host`);
+      throw new Error(
+        `trigger type "${binding.type}" is not served by this local host; name the other functions in "functions" of host.json to run without it`,
+      );
   }
 }
 
@@ -150,7 +169,7 @@ function checkHttp(name: string, binding: Binding, functionName: string): Trigge
   };
 }
 
-function checkRoutes(functions: readonly Checked[], log: Log): string[] {
+function checkRoutes(functions: readonly LoadedFunction[], log: Log): string[] {
   const faults: string[] = [];
   const routes = functions.flatMap(({ name, trigger }) =>
     trigger.type === 'http' ? [{ name, ...trigger }] : [],
