@@ -8,15 +8,16 @@ import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { deliver, type OutboxServices } from './consumers/outbox.ts';
 import { AppError, hasCode } from './errors.ts';
-import { scanDue } from './expiry/scan.ts';
+import { scanSecrets } from './expiry/scan.ts';
 import { errorFields, jsonLog } from './log.ts';
 import type { OperationServices } from './operations/index.ts';
 import type { ServeServices } from './operations/serve.ts';
 import { folderSource, storageSource } from './policies/source.ts';
 import { handleRotation, quarantinePoisoned } from './rotation/engine.ts';
 import { handlers } from './rotation/handlers/index.ts';
-import { takeDue, takeEvent } from './rotation/intake.ts';
+import { takeEvent, takeScanned } from './rotation/intake.ts';
 import { parseRotationMessage } from './rotation/message.ts';
+import { eraseOrphans } from './rotation/orphans.ts';
 import { type PendingStore, sealedPendingStore, vaultPendingStore } from './rotation/pending.ts';
 import { currentCatalog, type EngineServices } from './rotation/services.ts';
 import { sweep } from './rotation/sweep.ts';
@@ -88,11 +89,9 @@ export function createApp(config: Config): App {
     async scan() {
       const services = engine();
       const { policies } = await currentCatalog(services);
-      let found = 0;
-      for await (const ref of scanDue({ ...services, policies })) {
-        if ((await takeDue(services, ref)) !== null) found++;
-      }
-      services.log.info('scan.finished', { requested: found });
+      const found = await takeScanned(services, scanSecrets({ ...services, policies }));
+      const erased = await eraseOrphans(services);
+      services.log.info('scan.finished', { ...found, erased });
     },
   };
 }

@@ -256,6 +256,40 @@ describe('resuming', () => {
   }, 60_000);
 });
 
+describe('going back within the grace period', () => {
+  it('puts the version before in force again, and retires the newer login when told to', async () => {
+    const { logins, password } = await aRotatable('undo-db', { grace: 'PT4M' });
+    const inGrace = (id: string) =>
+      eventually(async () => (await app.rotation(id)).state === 'GRACE', app.output);
+    const id = await app.rotate('undo-db');
+    expect((await app.rotation(id)).id).toBe(id);
+    await inGrace(id);
+    const newer = JSON.parse((await ground.main.getSecret('undo-db')).value ?? '');
+    expect(newer.username).toBe(logins[1]);
+
+    const answer = await app.call('POST', `/rotations/${id}/rollback`);
+    expect(answer.status, answer.text).toBe(202);
+    const undo = answer.json.id;
+    await inGrace(undo);
+    const latest = await ground.main.getSecret('undo-db');
+    expect(JSON.parse(latest.value ?? '')).toMatchObject({ username: logins[0], password });
+    expect(latest.properties.tags).toMatchObject({ rotationId: undo, rollbackOf: id });
+    expect(await app.rotation(id)).toMatchObject({
+      state: 'ROLLED_BACK',
+      outcome: { code: 'rolled_back' },
+    });
+    expect(await ground.canLogIn(logins[0], password)).toBe(true);
+    expect(await ground.canLogIn(logins[1], newer.password)).toBe(true);
+
+    expectProblem(await app.call('POST', `/rotations/${id}/retire-now`), 409, 'conflict');
+    const order = await app.call('POST', `/rotations/${undo}/retire-now`);
+    expect(order.status, order.text).toBe(202);
+    expect(await app.ended(undo)).toMatchObject({ state: 'DONE', rollbackOf: id });
+    expect(await ground.canLogIn(logins[0], password)).toBe(true);
+    expect(await ground.canLogIn(logins[1], newer.password)).toBe(false);
+  }, 60_000);
+});
+
 describe('health', () => {
   it('is told to anyone, and details to who may read them', async () => {
     const plain = await app.call('GET', '/health', { token: null });

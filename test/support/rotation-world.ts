@@ -16,7 +16,7 @@ import { isEnd, type Journal, parseJournal } from '../../src/core/rotation/journ
 import { parseRotationMessage } from '../../src/core/rotation/message.ts';
 import { sealedPendingStore, vaultPendingStore } from '../../src/core/rotation/pending.ts';
 import { journalPrefix, shards } from '../../src/core/rotation/records.ts';
-import { requestRotation } from '../../src/core/rotation/rotations.ts';
+import { requestRotation } from '../../src/core/rotation/request.ts';
 import type { EngineServices } from '../../src/core/rotation/services.ts';
 import { listAll, sweep } from '../../src/core/rotation/sweep.ts';
 import { type Credential, parseValue } from '../../src/core/rotation/value.ts';

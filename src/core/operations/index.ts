@@ -7,6 +7,8 @@ import {
   readRotation,
   release,
   resume,
+  retireNow,
+  rollback,
   rotationList,
   startRotation,
 } from './rotations.ts';
@@ -27,6 +29,8 @@ export const operations: readonly AnyOperation[] = [
   cancel,
   resume,
   release,
+  retireNow,
+  rollback,
 ];
 
 export type { HttpAnswer, HttpRequest } from './http-message.ts';

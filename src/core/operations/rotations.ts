@@ -1,14 +1,16 @@
 import { z } from 'zod';
 import type { Caller } from '../auth/tokens.ts';
 import { AppError, type ErrorCode } from '../errors.ts';
+import { requestRotation } from '../rotation/request.ts';
 import {
   cancelRotation,
   getRotation,
   listRotations,
   planRotation,
   releaseRotation,
-  requestRotation,
   resumeRotation,
+  retireRotationNow,
+  rollBackRotation,
 } from '../rotation/rotations.ts';
 import type { EngineServices } from '../rotation/services.ts';
 import { type CallContext, operation } from './operation.ts';
@@ -27,6 +29,8 @@ const RotationPath = z.object({
   id: z.string().regex(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/, 'must be the id of a rotation'),
 });
 
+const Version = z.string().regex(/^[0-9a-f]{32}$/, 'must be a version: 32 of 0-9 and a-f');
+
 const ObjectRef = z.strictObject({ vault: z.string(), type: z.string(), name: z.string() });
 const Rotation = z.strictObject({
   id: z.string(),
@@ -35,6 +39,8 @@ const Rotation = z.strictObject({
   ended: z.boolean(),
   reason: z.string(),
   requestedBy: z.string(),
+  rollbackOf: z.string().nullable(),
+  toVersion: z.string().nullable(),
   policy: z.string().nullable(),
   baseVersion: z.string().nullable(),
   promotedVersion: z.string().nullable(),
@@ -174,6 +180,41 @@ export const release = order({
     'Gives a held rotation up after things were put right by hand; its object is free again.',
   refusal: 'conflict',
   give: releaseRotation,
+});
+
+export const retireNow = order({
+  id: 'retire-rotation-now',
+  verb: 'retire-now',
+  summary: 'Retires the old credential of a rotation in GRACE at once instead of at retireAt.',
+  refusal: 'conflict',
+  give: retireRotationNow,
+});
+
+export const rollback = operation({
+  id: 'roll-back-rotation',
+  summary:
+    'Asks for a new rotation that makes the value of an older version the latest again: of the one this rotation replaced, unless toVersion names another.',
+  method: 'POST',
+  route: 'rotations/{id}/rollback',
+  allow: 'Keyturn.Rotations.Operate',
+  audit: 'durable',
+  auditSubject: ({ params, body }) => ({
+    rotationId: params.id,
+    detail: { toVersion: body.toVersion ?? null },
+  }),
+  params: RotationPath,
+  body: z.strictObject({ toVersion: Version.optional() }).prefault({}),
+  returns: z.strictObject({ id: z.string() }),
+  status: 202,
+  errors: ['not_found', 'conflict', 'storage_unavailable'],
+  run: async ({ params, body }, { services, caller, correlationId }: Context) => {
+    const id = await rollBackRotation(services.engine, params.id, {
+      toVersion: body.toVersion ?? null,
+      requestedBy: nameOf(caller),
+      correlationId,
+    });
+    return { id };
+  },
 });
 
 /** An operator's word about one rotation: taken at once, heeded by the engine when it gets to it. */

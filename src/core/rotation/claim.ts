@@ -1,58 +1,13 @@
 import { hasCode, toAppError } from '../errors.ts';
-import { choosePolicy, covers, type Policy } from '../policies/policy.ts';
-import type { Target } from '../policies/target.ts';
-import type { ObjectRef, SecretProperties, SecretService } from '../vault/ports.ts';
-import { type Decision, decide, type Situation } from './decide.ts';
 import { afterFailure, outcomeOf } from './failure.ts';
 import { settingsOf } from './handler.ts';
 import { type Journal, moved } from './journal.ts';
 import { Lease, offerLease } from './lease.ts';
-import type { RotateMessage } from './message.ts';
-import {
-  type Held,
-  type HeldJournal,
-  type ObjectRecord,
-  putJournal,
-  putRecord,
-  readJournal,
-  readRecord,
-  shardOf,
-} from './records.ts';
-import { comeBack, currentCatalog, type EngineServices, leaseTools } from './services.ts';
+import { type HeldJournal, putJournal, putRecord, readJournal, shardOf } from './records.ts';
+import { comeBack, type EngineServices, leaseTools } from './services.ts';
+import { replace } from './succession.ts';
+import { type Survey, survey } from './survey.ts';
 import { intendedEntries, owedEntries } from './trail.ts';
-
-export function newJournal(message: RotateMessage, now: Date): Journal {
-  const at = now.toISOString();
-  const { requestId: id, vault, type, name, reason, requestedBy, correlationId } = message;
-  return {
-    ...{ id, object: { vault, type, name }, reason, requestedBy, correlationId },
-    expectedBaseVersion: message.expectedBaseVersion,
-    state: 'REQUESTED',
-    epoch: 0,
-    history: [{ state: 'REQUESTED', at }],
-    policy: null,
-    target: null,
-    overlap: 'none',
-    baseVersion: null,
-    baseProperties: null,
-    versionsAtClaim: 0,
-    login: null,
-    previousLogin: null,
-    candidate: null,
-    promotedVersion: null,
-    inForce: null,
-    gapMs: null,
-    retireAt: null,
-    attempts: 0,
-    resumeAt: null,
-    heldFrom: null,
-    interleaved: false,
-    lastError: null,
-    outcome: null,
-    outbox: [],
-    unaudited: [{ seq: 0, from: null, to: 'REQUESTED', at, note: null }],
-  };
-}
 
 export type Started =
   | {
@@ -101,79 +56,9 @@ async function claim(services: EngineServices, requested: HeldJournal): Promise<
   return take(services, held, found);
 }
 
-interface Survey {
-  readonly decision: Decision;
-  readonly record: Held<ObjectRecord>;
-  readonly latest: SecretProperties | null;
-  readonly versions: number;
-  readonly policy: Policy | null;
-  readonly target: Target | null;
-}
-
-/** Everything the decision rests on, read now. Also what a plan shows. */
-export async function survey(
-  services: EngineServices,
-  request: Pick<Journal, 'object' | 'expectedBaseVersion'> & { readonly reason: string },
-): Promise<Survey> {
-  const { object } = request;
-  const record = await readRecord(services.store, object);
-  const secrets = secretsOf(services, object.vault);
-  const latest = secrets ? await readLatest(secrets, object) : 'unknown_vault';
-  const catalog = await currentCatalog(services);
-  const tags = typeof latest === 'string' ? {} : latest.tags;
-  const listed = choosePolicy(catalog.policies, object, tags);
-  const target =
-    listed.kind === 'one' ? (catalog.targets.get(listed.policy.target ?? '') ?? null) : null;
-  // A target says itself which objects may carry its credential: a policy alone cannot redirect it.
-  const isBarred = target !== null && !covers(target.objects, object);
-  const choice = isBarred ? ({ kind: 'none' } as const) : listed;
-  const { active, quarantined, circuitOpenUntil } = record.body;
-  const decision = decide({
-    request: { ...request, reason: request.reason as RotateMessage['reason'], type: object.type },
-    now: services.clock.now(),
-    latest,
-    choice,
-    record: {
-      active,
-      quarantined: quarantined !== null,
-      circuitOpenUntil: circuitOpenUntil === null ? null : new Date(circuitOpenUntil),
-    },
-  });
-  const versions =
-    decision.kind === 'start' && secrets
-      ? (await Array.fromAsync(secrets.listVersions(object.name))).length
-      : 0;
-  const policy = choice.kind === 'one' ? choice.policy : null;
-  return {
-    ...{ decision, record, versions, policy, target },
-    latest: typeof latest === 'string' ? null : latest,
-  };
-}
-
-/** Only main vaults hold objects that are rotated: the pending vault's are never ours to touch. */
-function secretsOf({ vaults }: EngineServices, alias: string): SecretService | null {
-  const vault = vaults.all().find((one) => one.alias === alias && one.purpose === 'main');
-  return vault?.secrets ?? null;
-}
-
-async function readLatest(
-  secrets: SecretService,
-  { type, name }: ObjectRef,
-): Promise<Situation['latest']> {
-  // What is no secret may have a secret's name, which is none of our business then.
-  if (type !== 'secret') return 'missing';
-  try {
-    return (await secrets.get(name)).properties;
-  } catch (error) {
-    if (hasCode(error, 'not_found')) return 'missing';
-    if (hasCode(error, 'object_disabled')) return 'disabled';
-    throw error;
-  }
-}
-
 async function take(services: EngineServices, held: HeldJournal, found: Survey): Promise<Started> {
   const { object } = held.journal;
-  const { policy, target, latest } = found;
+  const { policy, target, latest, grace } = found;
   const tools = leaseTools(services);
   const at = services.clock.now();
   const offer = await offerLease(tools, object);
@@ -188,12 +73,19 @@ async function take(services: EngineServices, held: HeldJournal, found: Survey):
     baseVersion: latest.version,
     baseProperties: { tags: latest.tags, contentType: latest.contentType },
     versionsAtClaim: found.versions,
+    replaces: grace?.journal.id ?? null,
   };
+  const record = found.record.body;
+  const succession = grace && replace(grace, journal, { record, at });
   const [etag, , leaseEtag] = await services.store.transact(shardOf(object), [
     putJournal(journal, { etag: held.etag }),
-    putRecord(object, found.record, { ...found.record.body, active: journal.id }),
+    putRecord(object, found.record, { ...(succession?.record ?? record), active: journal.id }),
     offer.write,
+    ...(succession ? [succession.write] : []),
   ]);
+  if (grace) {
+    services.log.info('rotation.replaced', { rotationId: grace.journal.id, by: journal.id });
+  }
   const lease = new Lease(tools, object, { epoch: offer.epoch, etag: leaseEtag ?? '', at });
   return { kind: 'claimed', journal, etag: etag ?? '', lease };
 }

@@ -2,7 +2,7 @@ import { type Journal, wasTouched } from './journal.ts';
 
 /** What the step of the present state is about to read, change or reveal; audited before it begins. */
 export function effectsOf(
-  journal: Pick<Journal, 'state' | 'overlap' | 'history'>,
+  journal: Pick<Journal, 'state' | 'overlap' | 'history' | 'rollback'>,
 ): readonly string[] {
   switch (journal.state) {
     case 'REQUESTED':
@@ -10,7 +10,7 @@ export function effectsOf(
     case 'CLAIMED':
       return ['secret.read', 'admin.read', 'target.probe'];
     case 'PREFLIGHTED':
-      return ['candidate.stage'];
+      return journal.rollback ? ['secret.read', 'candidate.stage'] : ['candidate.stage'];
     case 'APPLYING': {
       const apply = ['candidate.read', 'admin.read', 'target.apply'];
       return journal.overlap === 'none' ? [...apply, 'target.probe', 'secret.write'] : apply;

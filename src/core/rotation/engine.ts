@@ -1,11 +1,11 @@
 import { hasCode } from '../errors.ts';
 import { errorFields } from '../log.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
-import { newJournal, startOrSkip } from './claim.ts';
+import { startOrSkip } from './claim.ts';
 import { settingsOf } from './handler.ts';
 import { isCancellable, isEnd, type Journal, moved } from './journal.ts';
 import { Lease, offerLease } from './lease.ts';
-import type { RotateMessage, RotationMessage } from './message.ts';
+import { isRequest, type RotationMessage, toQueue } from './message.ts';
 import {
   type HeldJournal,
   putActive,
@@ -16,6 +16,7 @@ import {
   rowId,
   shardOf,
 } from './records.ts';
+import { recordRequest } from './request.ts';
 import { currentCatalog, type EngineServices, leaseTools } from './services.ts';
 import { close, type Handled, work } from './work.ts';
 
@@ -31,9 +32,12 @@ export async function handleRotation(
 ): Promise<Handled> {
   const ref: ObjectRef = { vault: message.vault, type: message.type, name: message.name };
   const found = await readJournal(services.store, shardOf(ref), message.requestId);
-  if (!found && message.kind !== 'rotate') return { kind: 'unknown' };
-  const held = found ?? (await request(services, message as RotateMessage));
+  const held = found ?? (isRequest(message) ? await recordRequest(services, message) : null);
+  if (!held) return { kind: 'unknown' };
   if (isEnd(held.journal.state)) return atEnd(services, held, message);
+  if (message.kind === 'retire-now' && held.journal.state === 'GRACE') {
+    return retireNow(services, held, message);
+  }
   if (await mustWait(services, held.journal)) {
     return { kind: 'waiting', until: new Date(held.journal.resumeAt ?? 0) };
   }
@@ -71,27 +75,15 @@ export async function quarantinePoisoned(
   const journal: Journal = { ...ended, heldFrom: held.journal.state, outcome };
   const [etag] = await services.store.transact(shardOf(ref), [
     putJournal(journal, { etag: held.etag }),
-    putRecord(ref, record, { ...record.body, active: null, quarantined: journal.id }),
+    // A request that was never begun has nothing to take from the rotation that has the object.
+    putRecord(ref, record, {
+      ...record.body,
+      active: record.body.active === journal.id ? null : record.body.active,
+      quarantined: journal.id,
+    }),
   ]);
   await close(services, { journal, etag: etag ?? '' });
   return { kind: 'ended', state: 'QUARANTINED' };
-}
-
-/** The journal of a new request; a copy of the message that came first has written the same one. */
-async function request(services: EngineServices, message: RotateMessage): Promise<HeldJournal> {
-  const journal = newJournal(message, services.clock.now());
-  const shard = shardOf(journal.object);
-  try {
-    const writes = [putJournal(journal, 'absent'), putActive(journal)];
-    const [etag] = await services.store.transact(shard, writes);
-    return { journal, etag: etag ?? '' };
-  } catch (error) {
-    const first = hasCode(error, 'conflict')
-      ? await readJournal(services.store, shard, message.requestId)
-      : null;
-    if (first) return first;
-    throw error;
-  }
 }
 
 /** Whether its time has not come yet; a request to cancel does not wait for it. */
@@ -117,8 +109,34 @@ async function start(services: EngineServices, held: HeldJournal): Promise<Handl
   }
 }
 
-/** Takes the lease that was freed or ran out. From then on whoever held it can write no more. */
-async function takeOver(services: EngineServices, held: HeldJournal): Promise<Handled> {
+/** Ends the grace period in the write that takes the lease; all that retiring asks for is asked as ever. */
+async function retireNow(
+  services: EngineServices,
+  held: HeldJournal,
+  message: Extract<RotationMessage, { kind: 'retire-now' }>,
+): Promise<Handled> {
+  const note = `retire-now of ${message.requestedBy}`;
+  services.log.info('rotation.retire_now', { rotationId: held.journal.id });
+  const handled = await takeOver(services, held, (journal, at) => ({
+    ...moved(journal, 'RETIRING', at, note),
+    retireAt: at.toISOString(),
+  }));
+  // Whoever has the lease may let go of it again without having heard of this.
+  if (handled.kind === 'yielded') {
+    await services.rotations.send(toQueue(message), services.settings.retrySeconds);
+  }
+  return handled;
+}
+
+/**
+ * Takes the lease that was freed or ran out, and changes the journal in the same write. From then on
+ * whoever held it can write no more.
+ */
+async function takeOver(
+  services: EngineServices,
+  held: HeldJournal,
+  change: (journal: Journal, at: Date) => Journal = (journal) => journal,
+): Promise<Handled> {
   const { object } = held.journal;
   const tools = leaseTools(services);
   const at = services.clock.now();
@@ -126,7 +144,8 @@ async function takeOver(services: EngineServices, held: HeldJournal): Promise<Ha
   if (offer.kind === 'held') return { kind: 'yielded' };
   // A lease that ran out was its holder's last: that try counts.
   const attempts = held.journal.attempts + (offer.isLapsed ? 1 : 0);
-  const journal = { ...held.journal, epoch: offer.epoch, resumeAt: null, attempts };
+  const taken = { ...held.journal, epoch: offer.epoch, resumeAt: null, attempts };
+  const journal = change(taken, at);
   try {
     const writes = [putJournal(journal, { etag: held.etag }), offer.write];
     const [etag, leaseEtag] = await services.store.transact(shardOf(object), writes);

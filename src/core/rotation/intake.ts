@@ -1,11 +1,12 @@
-import { toAppError } from '../errors.ts';
+import { hasCode, toAppError } from '../errors.ts';
 import { parseKeyVaultEvent } from '../events/key-vault-event.ts';
 import { errorFields } from '../log.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
 import { mendLateWrite } from './late-write.ts';
-import { readRecord } from './records.ts';
-import { requestRotation } from './rotations.ts';
+import { isAtPeace, objectPrefix, parseRecord, readRecord, rowId, shards } from './records.ts';
+import { requestRotation } from './request.ts';
 import type { EngineServices } from './services.ts';
+import { listAll } from './sweep.ts';
 import { ulid } from './ulid.ts';
 
 export type Taken =
@@ -64,18 +65,83 @@ async function takeNewVersion(
   return { kind: 'skipped', reason: 'no_action' };
 }
 
+/** What a scan saw of a secret, without its value. */
+interface Scanned {
+  readonly ref: ObjectRef;
+  readonly isDue: boolean;
+  /** The rotation its latest version names. */
+  readonly rotationId: string | null;
+}
+
+/**
+ * Asks for a rotation of whatever a scan found due, or whose latest version may be a late write whose
+ * worker is dead. One list call per page of object records; a value is read of suspects only.
+ */
+export async function takeScanned(
+  services: EngineServices,
+  secrets: AsyncIterable<Scanned>,
+): Promise<{ readonly requested: number; readonly mended: number }> {
+  const writers = await provenWriters(services);
+  const counts = { requested: 0, mended: 0 };
+  for await (const secret of secrets) {
+    try {
+      const taken = await takeOne(services, secret, writers);
+      if (taken !== null) counts[taken]++;
+    } catch (error) {
+      if (hasCode(error, 'storage_unavailable')) throw error;
+      // What is wrong with one object must not keep the scan from the others.
+      const object = objectId(secret.ref);
+      services.log.error('scan.object_failed', { object, ...errorFields(error) });
+    }
+  }
+  return counts;
+}
+
+async function takeOne(
+  services: EngineServices,
+  { ref, isDue, rotationId }: Scanned,
+  writers: ReadonlyMap<string, string | null>,
+): Promise<'requested' | 'mended' | null> {
+  if (isDue) return (await takeDue(services, ref)) === null ? null : 'requested';
+  const writer = writers.get(rowId.object(ref));
+  if (rotationId === null || writer === undefined || writer === rotationId) return null;
+  const correlationId = correlationOf(services.clock.now());
+  return (await mendLateWrite(services, ref, correlationId)) === null ? null : 'mended';
+}
+
 /** Asks for what a scan found due, unless the object is busy, held or resting already. */
 export async function takeDue(services: EngineServices, ref: ObjectRef): Promise<string | null> {
   const { body } = await readRecord(services.store, ref);
   const now = services.clock.now();
-  const isResting = body.circuitOpenUntil !== null && new Date(body.circuitOpenUntil) > now;
-  if (body.active !== null || body.quarantined !== null || isResting) return null;
+  if (!isAtPeace(body, now)) return null;
   return requestRotation(services, ref, {
     reason: 'scan',
     requestedBy: 'scan',
-    correlationId: `scan-${now.toISOString()}`,
+    correlationId: correlationOf(now),
     expectedBaseVersion: null,
   });
+}
+
+/** For each object at peace, by the id of its record, the rotation that wrote the version proven last. */
+async function provenWriters(services: EngineServices): Promise<Map<string, string | null>> {
+  const writers = new Map<string, string | null>();
+  const now = services.clock.now();
+  for (const shard of shards) {
+    for await (const row of listAll(services.store, shard, objectPrefix)) {
+      try {
+        const record = parseRecord(row);
+        if (!isAtPeace(record, now)) continue;
+        if (record.inForce) writers.set(row.id, record.inForce.rotationId);
+      } catch (error) {
+        services.log.error('scan.row_failed', { id: row.id, ...errorFields(error) });
+      }
+    }
+  }
+  return writers;
+}
+
+function correlationOf(now: Date): string {
+  return `scan-${now.toISOString()}`;
 }
 
 function sameOrigin(a: string, b: string): boolean {

@@ -78,6 +78,8 @@ export const Journal = z.strictObject({
   requestedBy: z.string(),
   correlationId: z.string(),
   expectedBaseVersion: z.string().nullable(),
+  /** Set for a rollback: the rotation it answers to, and the version whose value it promotes again. */
+  rollback: z.strictObject({ of: z.string(), toVersion: z.string() }).nullable().default(null),
   state: State,
   /** Epoch of the lease under which this was written. */
   epoch: z.int(),
@@ -108,6 +110,10 @@ export const Journal = z.strictObject({
   /** The state an operator's resume goes back to. */
   heldFrom: State.nullable(),
   interleaved: z.boolean(),
+  /** The rotation in its grace period whose place this one took. */
+  replaces: z.string().nullable().default(null),
+  /** The rotation in whose favour this one ended: what it held of object and target is that one's. */
+  replacedBy: z.string().nullable().default(null),
   /** Why the last try of the present state failed; gone once a try succeeds. */
   lastError: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
   /** Why it ended or turned back: a closed code and what to do about it. */

@@ -8,8 +8,8 @@ import {
 } from '../vault/ports.ts';
 import { isEnd, type ProvenVersion } from './journal.ts';
 import { readJournal, readRecord, shardOf } from './records.ts';
+import { requestRotation } from './request.ts';
 import { forget } from './rollback.ts';
-import { requestRotation } from './rotations.ts';
 import { accepts, type Run } from './run.ts';
 import type { EngineServices } from './services.ts';
 import { ulid } from './ulid.ts';
@@ -113,6 +113,6 @@ export async function tidyAfterLoss(run: Run): Promise<void> {
     return;
   }
   // What an operator may resume keeps its candidate and its claims.
-  if (now.journal.heldFrom === null) await forget(run);
+  if (now.journal.heldFrom === null) await forget(run, now.journal.replacedBy);
   await mendLateWrite(services, journal.object, journal.correlationId);
 }

@@ -4,6 +4,9 @@ import type { JsonObject } from '../storage/ports.ts';
 import type { Journal } from './journal.ts';
 import { ulidPattern } from './ulid.ts';
 
+/** A version as a vault writes it. */
+const Version = z.string().regex(/^[0-9a-f]{32}$/);
+
 const base = {
   requestId: z.string().regex(ulidPattern),
   vault: z.string().min(1),
@@ -13,7 +16,7 @@ const base = {
   correlationId: z.string().min(1).max(128),
 };
 
-/** What the `rotations` queue carries. For `resume`, `requestId` is the rotation to go on with. */
+/** What the `rotations` queue carries. `requestId` is the rotation to begin, or to go on with. */
 export const RotationMessage = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('rotate'),
@@ -30,9 +33,21 @@ export const RotationMessage = z.discriminatedUnion('kind', [
   }),
   /** An operator's word that a held rotation is over: its object is free again. */
   z.strictObject({ kind: z.literal('release'), ...base }),
+  /** An operator's word that the old credential is to be retired before its grace period is over. */
+  z.strictObject({ kind: z.literal('retire-now'), ...base }),
+  /** An operator's word that the value of an older version is to be the latest again. */
+  z.strictObject({
+    kind: z.literal('rollback'),
+    ...base,
+    toVersion: Version,
+    /** The rotation that is rolled back; `requestId` is the new one. */
+    rollbackOf: z.string().regex(ulidPattern),
+  }),
 ]);
 export type RotationMessage = z.output<typeof RotationMessage>;
 export type RotateMessage = Extract<RotationMessage, { kind: 'rotate' }>;
+/** The messages that begin a rotation. */
+export type RequestMessage = Extract<RotationMessage, { kind: 'rotate' | 'rollback' }>;
 
 /** @throws AppError `invalid_input` listing every fault */
 export function parseRotationMessage(input: unknown): RotationMessage {
@@ -52,6 +67,10 @@ export function resumeMessage(
 ): JsonObject {
   const { id, object, correlationId } = journal;
   return toQueue({ kind: 'resume', requestId: id, ...object, correlationId, ...by });
+}
+
+export function isRequest(message: RotationMessage): message is RequestMessage {
+  return message.kind === 'rotate' || message.kind === 'rollback';
 }
 
 /** The message as a queue carries it. */

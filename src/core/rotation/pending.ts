@@ -20,11 +20,15 @@ export interface PendingStore {
   find(rotationId: string, ref: CandidateRef | null): Promise<SecretString | null>;
   /** Erases every trace, soft-deleted copies too; done already when there is none. */
   drop(rotationId: string): Promise<void>;
+  /** What lies there, whoever left it; nothing where a candidate is part of its journal. */
+  list(): AsyncIterable<{ readonly rotationId: string; readonly stagedAt: Date }>;
 }
+
+const prefix = 'wal-';
 
 /** Secrets `wal-<rotationId>` of a vault that nobody but the engine can reach. */
 export function vaultPendingStore(secrets: SecretService): PendingStore {
-  const nameOf = (rotationId: string) => `wal-${rotationId}`;
+  const nameOf = (rotationId: string) => `${prefix}${rotationId}`;
   const find: PendingStore['find'] = async (rotationId, ref) => {
     if (ref?.kind !== 'vault') return null;
     try {
@@ -44,6 +48,12 @@ export function vaultPendingStore(secrets: SecretService): PendingStore {
     },
     find,
     drop: (rotationId) => secrets.erase(nameOf(rotationId)),
+    async *list() {
+      for await (const { name, created } of secrets.list()) {
+        if (!name.startsWith(prefix)) continue;
+        yield { rotationId: name.slice(prefix.length), stagedAt: created };
+      }
+    },
   };
 }
 
@@ -84,6 +94,7 @@ export function sealedPendingStore(secrets: SecretService, keyName: string): Pen
       }
     },
     drop: async () => undefined,
+    list: async function* () {},
   };
 }
 

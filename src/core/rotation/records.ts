@@ -36,6 +36,7 @@ export const rowId = {
   cancel: (id: string) => `cancel:${id}`,
 } as const;
 
+export const objectPrefix = 'object:';
 export const activeRotationPrefix = 'active:rotation:';
 export const journalPrefix = 'journal:';
 
@@ -72,14 +73,23 @@ export async function readRecord(
 ): Promise<Held<ObjectRecord>> {
   const found = await store.get(shardOf(ref), rowId.object(ref));
   if (!found) return { body: emptyRecord, when: 'absent' };
-  const parsed = ObjectRecord.safeParse(found.body);
-  if (!parsed.success) {
-    throw new AppError('corrupt', {
-      detail: `object record ${objectId(ref)}`,
-      cause: parsed.error,
-    });
-  }
-  return { body: parsed.data, when: { etag: found.etag } };
+  return { body: parseRecord(found), when: { etag: found.etag } };
+}
+
+/** @throws AppError `corrupt` */
+export function parseRecord({ id, body }: StoredDocument): ObjectRecord {
+  const parsed = ObjectRecord.safeParse(body);
+  if (parsed.success) return parsed.data;
+  throw new AppError('corrupt', { detail: `object record ${id}`, cause: parsed.error });
+}
+
+/** Whether what no person asked for may begin: the object is free, not held, and not resting after failures. */
+export function isAtPeace(
+  { active, quarantined, circuitOpenUntil }: ObjectRecord,
+  now: Date,
+): boolean {
+  const isResting = circuitOpenUntil !== null && new Date(circuitOpenUntil) > now;
+  return active === null && quarantined === null && !isResting;
 }
 
 export interface HeldJournal {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { AppError, hasCode } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
-import { isEnd } from './journal.ts';
+import { isEnd, type Journal } from './journal.ts';
 import { readJournal } from './records.ts';
 
 const partition = 'reservations';
@@ -12,6 +12,7 @@ export type Reservation = z.output<typeof Reservation>;
 /**
  * Claims every resource for one rotation, in sorted order; what it holds already stays its own.
  * A claim of a rotation that has ended is dead and is taken over; one that is quarantined has not.
+ * One that ended in favour of another has left its claims to that one.
  *
  * @throws AppError `target_in_grace` (retryable) when another rotation still holds one
  */
@@ -46,7 +47,8 @@ async function reserveOne(
   if (found) {
     const other = parseReservation(found.body, resource);
     if (other.rotationId === claim.rotationId) return;
-    if (!(await hasEnded(store, other))) throw inGrace(resource, other.rotationId);
+    const holder = await findHolder(store, other);
+    if (holder !== null && holder !== claim.rotationId) throw inGrace(resource, holder);
   }
   try {
     await store.put(partition, id, claim, found ? { etag: found.etag } : 'absent');
@@ -56,10 +58,18 @@ async function reserveOne(
   }
 }
 
-async function hasEnded(store: DocumentStore, other: Reservation): Promise<boolean> {
-  const held = await readJournal(store, other.shard, other.rotationId);
-  if (held === null) return true;
-  const { state, heldFrom } = held.journal;
+/** The rotation that has this claim now; null when it is dead. */
+async function findHolder(store: DocumentStore, { shard, rotationId }: Reservation) {
+  let held = await readJournal(store, shard, rotationId);
+  while (held && hasEnded(held.journal)) {
+    // Both are of one object, so in one shard. An open one has no successor: this comes to an end.
+    const { replacedBy } = held.journal;
+    held = replacedBy === null ? null : await readJournal(store, shard, replacedBy);
+  }
+  return held?.journal.id ?? null;
+}
+
+function hasEnded({ state, heldFrom }: Journal): boolean {
   // Quarantined, it may be half way, and goes on when an operator says so, unless it was released.
   return isEnd(state) && (state !== 'QUARANTINED' || heldFrom === null);
 }

@@ -9,9 +9,8 @@ import { parseValue } from './value.ts';
 export async function rollBack(run: Run): Promise<Move> {
   const { journal, handler } = run;
   if (!wasTouched(journal)) {
-    await forget(run);
-    const outcome = closing(journal, 'nothing was changed');
-    return move('FAILED_CLEAN', { patch: { candidate: null, outcome } });
+    await forget(run, journal.replaces);
+    return move('FAILED_CLEAN', { patch: undone(journal, 'nothing was changed') });
   }
   const [written] = (await listVersions(run)).own;
   if (written) return forward(written.version);
@@ -19,20 +18,20 @@ export async function rollBack(run: Run): Promise<Move> {
   // A write we gave up on may have come through while we restored: then forward is the way.
   const [late] = (await listVersions(run)).own;
   if (late) return forward(late.version);
-  await forget(run);
-  const outcome = closing(journal, 'the stored credential is in force, as before');
-  const patch = { candidate: null, inForce, outcome, gapMs: gapOf(run) };
-  return move('ROLLED_BACK', { patch });
+  await forget(run, journal.replaces);
+  const patch = undone(journal, 'the stored credential is in force, as before');
+  return move('ROLLED_BACK', { patch: { ...patch, inForce, gapMs: gapOf(run) } });
 }
 
 function forward(version: string): Move {
   return move('PROMOTED', { patch: { promotedVersion: version, outcome: null } });
 }
 
-/** Candidate and reservations of a rotation that is over. */
-export async function forget(run: Run): Promise<void> {
+/** Drops candidate and reservations of a rotation that is over; those stay that are now its heir's. */
+export async function forget(run: Run, heir: string | null): Promise<void> {
   const { journal, handler, context, services } = run;
   await dropCandidate(run);
+  if (heir !== null) return;
   await unreserve(services.store, handler.resources(context.settings), journal.id);
 }
 
@@ -46,8 +45,15 @@ export async function dropCandidate({ journal, services }: Run): Promise<void> {
   }
 }
 
-function closing({ outcome }: Journal, what: string): Journal['outcome'] {
-  return outcome && { code: outcome.code, message: `${outcome.message} (${what})` };
+/** What a journal says of a rotation that was undone; the place it took in a grace period goes back. */
+function undone({ outcome, replaces }: Journal, what: string): Partial<Journal> {
+  const back = replaces === null ? '' : `; rotation ${replaces} is in its grace period again`;
+  const message = `${outcome?.message} (${what}${back})`;
+  return {
+    candidate: null,
+    replacedBy: replaces,
+    outcome: outcome && { code: outcome.code, message },
+  };
 }
 
 async function restoreTarget(run: Run): Promise<ProvenVersion> {
@@ -63,6 +69,8 @@ async function restoreTarget(run: Run): Promise<ProvenVersion> {
     }
   }
   const isOther = journal.login !== null && journal.login !== credential.username;
-  if (journal.overlap === 'users' && isOther) await handler.retire(context, journal.login, lease);
+  // The login of a rotation in its grace period has the value it had, and still has its users.
+  const isUnused = isOther && journal.replaces === null;
+  if (journal.overlap === 'users' && isUnused) await handler.retire(context, journal.login, lease);
   return proven(latest.properties);
 }

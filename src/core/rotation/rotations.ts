@@ -1,13 +1,14 @@
 import { AppError, hasCode } from '../errors.ts';
 import { errorFields } from '../log.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
-import { survey } from './claim.ts';
 import { settingsOf } from './handler.ts';
 import { isCancellable, isEnd, type Journal, type State } from './journal.ts';
-import { type RotateMessage, resumeMessage, toQueue } from './message.ts';
+import { resumeMessage, toQueue } from './message.ts';
 import { findJournal, heldJournal, journalPrefix, rowId, shardOf, shards } from './records.ts';
+import { requestRollback } from './request.ts';
 import { type EngineServices, readAdmin } from './services.ts';
-import { ulid, ulidPattern } from './ulid.ts';
+import { type Survey, survey } from './survey.ts';
+import { ulidPattern } from './ulid.ts';
 import { parseValue } from './value.ts';
 
 /** A rotation as people see it. */
@@ -18,6 +19,9 @@ export interface RotationView {
   readonly ended: boolean;
   readonly reason: string;
   readonly requestedBy: string;
+  /** For a rollback: the rotation it answers to, and the version it goes back to. */
+  readonly rollbackOf: string | null;
+  readonly toVersion: string | null;
   readonly policy: string | null;
   readonly baseVersion: string | null;
   readonly promotedVersion: string | null;
@@ -28,22 +32,6 @@ export interface RotationView {
   readonly interleaved: boolean;
   readonly outcome: { readonly code: string; readonly message: string } | null;
   readonly history: readonly { readonly state: State; readonly at: string }[];
-}
-
-/** Asks for a rotation: one message, nothing else. @returns the rotation's id */
-export async function requestRotation(
-  services: EngineServices,
-  ref: ObjectRef,
-  asked: Pick<RotateMessage, 'reason' | 'requestedBy' | 'correlationId' | 'expectedBaseVersion'>,
-): Promise<string> {
-  const requestId = ulid(services.clock.now());
-  await services.rotations.send(toQueue({ kind: 'rotate', requestId, ...ref, ...asked }));
-  services.log.info('rotation.requested', {
-    rotationId: requestId,
-    object: objectId(ref),
-    reason: asked.reason,
-  });
-  return requestId;
 }
 
 /** @throws AppError `not_found` */
@@ -106,16 +94,59 @@ export async function releaseRotation(
   requestedBy: string,
 ): Promise<RotationView> {
   const journal = await mustBeHeld(services, id);
-  const { object, correlationId } = journal;
-  const message = {
-    kind: 'release',
-    requestId: id,
-    ...object,
-    requestedBy,
-    correlationId,
-  } as const;
-  await services.rotations.send(toQueue(message));
+  await sendOrder(services, journal, { kind: 'release', requestedBy });
   return viewOf(journal);
+}
+
+/**
+ * Has the old credential retired before its grace period is over, for instance because it has leaked.
+ * @throws AppError `not_found`, `conflict`
+ */
+export async function retireRotationNow(
+  services: EngineServices,
+  id: string,
+  requestedBy: string,
+): Promise<RotationView> {
+  const journal = await mustFind(services, id);
+  if (journal.state !== 'GRACE') {
+    throw new AppError('conflict', {
+      detail: `${id} is ${journal.state}, not in its grace period`,
+    });
+  }
+  await sendOrder(services, journal, { kind: 'retire-now', requestedBy });
+  return viewOf(journal);
+}
+
+/**
+ * Asks for a new rotation that makes an older version's value the latest again: by default that of
+ * the version which rotation `id` replaced.
+ * @returns the new rotation's id
+ * @throws AppError `not_found`; `conflict` when that rotation replaced none and none is named
+ */
+export async function rollBackRotation(
+  services: EngineServices,
+  id: string,
+  asked: {
+    readonly toVersion: string | null;
+    readonly requestedBy: string;
+    readonly correlationId: string;
+  },
+): Promise<string> {
+  const journal = await mustFind(services, id);
+  const toVersion = asked.toVersion ?? journal.baseVersion;
+  if (toVersion !== null) return requestRollback(services, journal, { ...asked, toVersion });
+  throw new AppError('conflict', {
+    detail: `${id} is ${journal.state} and has replaced no version: name the one to go back to`,
+  });
+}
+
+/** An order that is heeded by whoever gets its message. */
+async function sendOrder(
+  { rotations }: EngineServices,
+  { id, object, correlationId }: Journal,
+  order: { readonly kind: 'release' | 'retire-now'; readonly requestedBy: string },
+): Promise<void> {
+  await rotations.send(toQueue({ requestId: id, ...object, correlationId, ...order }));
 }
 
 async function mustBeHeld(services: EngineServices, id: string): Promise<Journal> {
@@ -141,7 +172,12 @@ export interface Plan {
 
 /** What a rotation asked for now would do, found out by reading and logging in only; changes nothing. */
 export async function planRotation(services: EngineServices, ref: ObjectRef): Promise<Plan> {
-  const request = { object: ref, expectedBaseVersion: null, reason: 'on-demand' };
+  const request = {
+    object: ref,
+    expectedBaseVersion: null,
+    reason: 'on-demand',
+    rollback: null,
+  } as const;
   const { decision, policy, target, latest } = await survey(services, request);
   const handler = policy ? services.handlers.get(policy.handler) : undefined;
   const base = {
@@ -175,8 +211,6 @@ export async function planRotation(services: EngineServices, ref: ObjectRef): Pr
     return { ...base, overlap, decision: 'skip', reason: error.code, message: error.detail };
   }
 }
-
-type Survey = Awaited<ReturnType<typeof survey>>;
 
 async function rehearse(
   services: EngineServices,
@@ -240,6 +274,8 @@ function viewOf(journal: Journal): RotationView {
   return {
     ...{ id, object, state, reason, requestedBy, baseVersion, promotedVersion, login },
     ...{ retireAt, resumeAt, gapMs, interleaved, history },
+    rollbackOf: journal.rollback?.of ?? null,
+    toVersion: journal.rollback?.toVersion ?? null,
     ended: isEnd(state),
     policy: journal.policy?.id ?? null,
     outcome: journal.outcome ?? journal.lastError,

@@ -18,7 +18,13 @@ export interface Run {
   readonly secrets: SecretService;
   readonly lease: Lease;
   /** Set while a one-login rotation crosses its gap without stopping to write. */
-  readonly crossing: { readonly candidate: Credential; readonly appliedAt: Date } | null;
+  readonly crossing: { readonly candidate: Candidate; readonly appliedAt: Date } | null;
+}
+
+/** A value that waits to be promoted, and what it holds. */
+export interface Candidate {
+  readonly value: SecretVersion['value'];
+  readonly credential: Credential;
 }
 
 /** What a step leads to. */
@@ -42,7 +48,7 @@ export function move(
 }
 
 /** Gives up for a reason that is nobody's failure; whatever was changed is put back. */
-export function turnBack(code: 'cancelled' | 'interleaved', message: string): Move {
+export function turnBack(code: 'cancelled' | 'interleaved' | 'other_login', message: string): Move {
   const interleaved = code === 'interleaved' ? { interleaved: true } : {};
   return move('ROLLING_BACK', {
     note: code,
@@ -82,10 +88,7 @@ export function readable({ policy }: Run, version: SecretVersion): Credential | 
   }
 }
 
-export async function candidateOf({ services, journal, policy }: Run): Promise<{
-  readonly value: SecretVersion['value'];
-  readonly credential: Credential;
-}> {
+export async function candidateOf({ services, journal, policy }: Run): Promise<Candidate> {
   const value = await services.pending.find(journal.id, journal.candidate);
   if (!value) throw new AppError('corrupt', { detail: `no candidate of ${journal.id} is left` });
   return { value, credential: parseValue(policy.value, value) };

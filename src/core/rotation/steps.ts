@@ -1,17 +1,19 @@
 import { addSeconds } from '../clock.ts';
 import { outboxWrites } from '../consumers/outbox.ts';
-import { AppError } from '../errors.ts';
+import { AppError, hasCode } from '../errors.ts';
 import type { DocumentWrite } from '../storage/ports.ts';
-import type { NewSecret, SecretProperties, SecretVersion } from '../vault/ports.ts';
+import type { SecretProperties, SecretVersion } from '../vault/ports.ts';
 import { checkNewSecret } from '../vault/secret-rules.ts';
 import { generatePassword } from './generator.ts';
 import type { Journal, OpenState } from './journal.ts';
 import { credentialInForce } from './late-write.ts';
+import { checkTags, newVersion } from './new-version.ts';
 import { rowId, shardOf } from './records.ts';
 import { reserve, unreserve } from './reservation.ts';
 import { dropCandidate, rollBack } from './rollback.ts';
 import {
   accepts,
+  type Candidate,
   candidateOf,
   gapOf,
   listVersions,
@@ -22,7 +24,7 @@ import {
   readable,
   turnBack,
 } from './run.ts';
-import { parseValue, renderValue, unlistedMembers } from './value.ts';
+import { type Credential, parseValue, renderValue, unlistedMembers } from './value.ts';
 
 type Step = (run: Run) => Promise<Move>;
 
@@ -54,11 +56,14 @@ async function preflight(run: Run): Promise<Move> {
       `version ${latest.properties.version} was written meanwhile: ask again if it is due`,
     );
   }
-  checkTags(latest.properties);
-  checkMembers(policy, latest);
+  checkTags(journal, latest.properties);
+  if (!journal.rollback) checkMembers(policy, latest);
+  const wanted = journal.rollback && (await readWanted(run, journal.rollback));
   if (handler.targetSettings === null) return move('PREFLIGHTED');
   const current = await credentialInForce(run, latest);
   const login = handler.nextLogin(context.settings, current.username);
+  const mismatch = wanted && findMismatch(journal, login, wanted.credential);
+  if (mismatch) return turnBack('other_login', mismatch);
   await handler.preflight(context, login);
   return move('PREFLIGHTED', { patch: { login, previousLogin: current.username } });
 }
@@ -66,15 +71,6 @@ async function preflight(run: Run): Promise<Move> {
 function claimTarget({ journal, handler, context, services }: Run): Promise<void> {
   const claim = { rotationId: journal.id, shard: shardOf(journal.object) };
   return reserve(services.store, handler.resources(context.settings), claim);
-}
-
-/** Key Vault takes 15 tags; three are ours. */
-function checkTags(base: SecretProperties): void {
-  const foreign = Object.keys(base.tags).filter((tag) => !ourTags.includes(tag));
-  if (foreign.length <= 15 - ourTags.length) return;
-  throw new AppError('invalid_input', {
-    detail: `the secret has ${foreign.length} tags; remove some, three are needed for rotation`,
-  });
 }
 
 /** A member that the template lacks would be gone from the new version. */
@@ -86,16 +82,46 @@ function checkMembers({ value }: Run['policy'], latest: SecretVersion): void {
   });
 }
 
-const ourTags: readonly string[] = ['rotationId', 'previousVersion', 'login'];
+/** The value a rollback goes back to: it stays in the vault, so each try stages the same. */
+async function readWanted(
+  { secrets, journal, policy }: Run,
+  { toVersion }: NonNullable<Journal['rollback']>,
+): Promise<Candidate> {
+  const { value } = await secrets.get(journal.object.name, toVersion);
+  try {
+    return { value, credential: parseValue(policy.value, value) };
+  } catch (cause) {
+    if (!hasCode(cause, 'invalid_input')) throw cause;
+    const detail = `version ${toVersion} cannot be gone back to: ${cause.detail}`;
+    throw new AppError('invalid_input', { detail, cause });
+  }
+}
+
+/** Why a stored credential cannot be set at `login`, if so; one of a target with one login may be unnamed. */
+function findMismatch(
+  { overlap, rollback }: Journal,
+  login: string | null,
+  { username }: Credential,
+): string | null {
+  if (username === login || (overlap === 'none' && username === null)) return null;
+  const holds = `version ${rollback?.toVersion} holds ${username ?? 'no login'}`;
+  return `${holds}, but the login to set is ${login}: name a version that holds that one`;
+}
 
 async function stage(run: Run): Promise<Move> {
-  const { services, journal, policy } = run;
-  const password = generatePassword(policy.generator);
-  const value = renderValue(policy.value, { username: journal.login, password });
+  const { services, journal } = run;
+  const value = await makeValue(run);
   // What the vault would refuse is refused now, while nothing is changed yet.
   checkNewSecret(newVersion(run, value));
   const candidate = await services.pending.stage(journal.id, value, () => run.lease.guard());
   return move('STAGED', { patch: { candidate } });
+}
+
+async function makeValue(run: Run): Promise<Candidate['value']> {
+  const { journal, policy } = run;
+  if (journal.rollback) return (await readWanted(run, journal.rollback)).value;
+  const password = generatePassword(policy.generator);
+  return renderValue(policy.value, { username: journal.login, password });
 }
 
 async function intend(run: Run): Promise<Move> {
@@ -113,15 +139,15 @@ export function cancel(): Move {
 async function apply(run: Run): Promise<Move> {
   const before = await lookBeforePromotion(run);
   if (before) return before;
-  const { credential } = await candidateOf(run);
-  await run.handler.apply(run.context, credential, run.lease);
+  const candidate = await candidateOf(run);
+  await run.handler.apply(run.context, candidate.credential, run.lease);
   if (run.journal.overlap !== 'none') return move('APPLIED');
-  const crossing = { candidate: credential, appliedAt: run.services.clock.now() };
+  const crossing = { candidate, appliedAt: run.services.clock.now() };
   return move('APPLIED', { crossing });
 }
 
 async function verify(run: Run): Promise<Move> {
-  const credential = run.crossing?.candidate ?? (await candidateOf(run)).credential;
+  const { credential } = run.crossing?.candidate ?? (await candidateOf(run));
   if (await run.handler.verify(run.context, credential)) {
     return move('VERIFIED', { crossing: run.crossing });
   }
@@ -129,36 +155,15 @@ async function verify(run: Run): Promise<Move> {
 }
 
 async function promote(run: Run): Promise<Move> {
-  const { policy, crossing } = run;
+  const { crossing } = run;
   const before = crossing ? null : await lookBeforePromotion(run);
   if (before) return before;
-  const value = crossing
-    ? renderValue(policy.value, crossing.candidate)
-    : (await candidateOf(run)).value;
+  const { value } = crossing?.candidate ?? (await candidateOf(run));
   const written = await run.secrets.set(run.journal.object.name, newVersion(run, value), {
     guard: () => run.lease.guard(),
   });
   const patch = { promotedVersion: written.version, gapMs: gapOf(run) };
   return move('PROMOTED', { patch });
-}
-
-function newVersion({ journal, policy, services }: Run, value: NewSecret['value']): NewSecret {
-  const base = journal.baseProperties;
-  const kept = Object.entries(base?.tags ?? {}).filter(([tag]) => !ourTags.includes(tag));
-  return {
-    value,
-    contentType: policy.value.shape === 'json' ? 'application/json' : (base?.contentType ?? null),
-    expiresOn: addSeconds(services.clock.now(), policy.schedule.validFor),
-    tags: { ...Object.fromEntries(kept), ...tagsOf(journal) },
-  };
-}
-
-function tagsOf(journal: Journal): Record<string, string> {
-  return {
-    rotationId: journal.id,
-    ...(journal.baseVersion === null ? {} : { previousVersion: journal.baseVersion }),
-    ...(journal.login === null ? {} : { login: journal.login }),
-  };
 }
 
 /**

@@ -19,6 +19,7 @@ export function owedEntries(journal: Journal): AuditEntry[] {
       requestedBy: journal.requestedBy,
       baseVersion: journal.baseVersion,
       promotedVersion: journal.promotedVersion,
+      ...wished(journal),
     },
   }));
 }
@@ -32,8 +33,12 @@ export function intendedEntries(journal: Journal, at: Date): AuditEntry[] {
     at,
     action,
     outcome: 'intended',
-    detail: { state: journal.state, version: journal.baseVersion },
+    detail: { state: journal.state, version: journal.baseVersion, ...wished(journal) },
   }));
+}
+
+function wished({ rollback }: Journal): AuditEntry['detail'] {
+  return rollback ? { rollbackOf: rollback.of, toVersion: rollback.toVersion } : {};
 }
 
 function about(journal: Journal) {

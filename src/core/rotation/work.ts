@@ -20,6 +20,7 @@ import { type HeldJournal, putJournal, putRecord, readRecord, rowId, shardOf } f
 import { type Move, move, type Run } from './run.ts';
 import { comeBack, type EngineServices, readAdmin } from './services.ts';
 import { cancel, isCancelled, steps } from './steps.ts';
+import { giveBack } from './succession.ts';
 import { intendedEntries, owedEntries } from './trail.ts';
 
 /** Where a rotation stands when the engine lets go of it. */
@@ -215,21 +216,23 @@ async function endWrites(
   const now = services.clock.now();
   const record = await readRecord(services.store, next.object);
   const failures = failuresAfter(next, record.body.failures);
+  const back = await giveBack(services.store, next, now);
   const body = {
-    active: null,
+    active: back?.active ?? null,
     quarantined: next.state === 'QUARANTINED' ? next.id : null,
     failures,
     circuitOpenUntil: circuitUntil(failures, now),
     inForce: next.inForce ?? record.body.inForce,
     last: { rotationId: next.id, state: next.state, at: now.toISOString() },
   };
-  return [putRecord(next.object, record, body), await hold.lease.release()];
+  const writes = [putRecord(next.object, record, body), await hold.lease.release()];
+  return [...writes, ...(back?.writes ?? [])];
 }
 
 function failuresAfter({ state, outcome }: Journal, before: number): number {
   if (state !== 'ROLLED_BACK' && state !== 'FAILED_CLEAN') return 0;
   // What people did is no failure of the object.
-  const isTheirs = outcome?.code === 'cancelled' || outcome?.code === 'interleaved';
+  const isTheirs = ['cancelled', 'interleaved', 'other_login'].includes(outcome?.code ?? '');
   return isTheirs ? before : before + 1;
 }
 

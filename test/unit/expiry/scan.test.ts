@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { scanDue } from '../../../src/core/expiry/scan.ts';
+import { scanSecrets } from '../../../src/core/expiry/scan.ts';
 import { Policy } from '../../../src/core/policies/policy.ts';
 import { SecretString } from '../../../src/core/secret-string.ts';
 import { simulatedVaults } from '../../../src/core/simulation/vault.ts';
@@ -41,26 +41,38 @@ function world() {
       await vaults.get(alias).secrets.set(name, { value: new SecretString('v'), expiresOn, tags });
     }
   };
+  const scanAll = (policies: readonly Policy[]) =>
+    Array.fromAsync(scanSecrets({ vaults, policies, clock, log }));
   const scan = async (policies: readonly Policy[]) =>
-    (await Array.fromAsync(scanDue({ vaults, policies, clock, log }))).map(({ name }) => name);
-  return { vaults, errors, store, scan };
+    (await scanAll(policies)).filter(({ isDue }) => isDue).map(({ ref }) => ref.name);
+  return { vaults, errors, store, scan, scanAll };
 }
 
 describe('the scan', () => {
   it('finds what expires within the lead time of its policy, in main vaults alone', async () => {
-    const { store, scan, vaults } = world();
+    const { store, scan, scanAll } = world();
     await store('soon', 29);
     await store('gone', -5);
     await store('later', 31);
     await store('never', null);
     expect(await scan([policy('all', '*')])).toEqual(['gone', 'soon']);
-    const found = await Array.fromAsync(
-      scanDue({
-        ...{ vaults, policies: [policy('all', '*')], clock: { now: () => now } },
-        log: { info: () => undefined, warn: () => undefined, error: () => undefined },
-      }),
-    );
-    expect(found[0]).toEqual({ vault: 'main', type: 'secret', name: 'gone' });
+    const [found] = await scanAll([policy('all', '*')]);
+    expect(found?.ref).toEqual({ vault: 'main', type: 'secret', name: 'gone' });
+  });
+
+  it('tells which rotation wrote what, due or not', async () => {
+    const { store, scanAll } = world();
+    await store('by-hand', 1);
+    await store('rotated', 90, { rotationId: 'r1' });
+    const found = (await scanAll([policy('all', '*')])).map(({ ref, isDue, rotationId }) => [
+      ref.name,
+      isDue,
+      rotationId,
+    ]);
+    expect(found).toEqual([
+      ['by-hand', true, null],
+      ['rotated', false, 'r1'],
+    ]);
   });
 
   it('passes over what no policy lists, several do, or a paused one does', async () => {

@@ -6,8 +6,8 @@ import { aCaller, aRequest, someServices } from './support.ts';
 const path = { vault: 'main', name: 'orders-db' };
 
 /** The operations over an engine in memory, called by an operator. */
-async function anApi() {
-  const world = createWorld();
+async function anApi(options: Parameters<typeof createWorld>[0] = {}) {
+  const world = createWorld(options);
   await world.seed();
   const engine = world.start();
   const { services, entries } = someServices(aCaller('Keyturn.Rotations.Operate'));
@@ -111,6 +111,90 @@ describe('the rotation operations', () => {
     const { status, body } = await call('resume-rotation', { params: { id } });
     expect([status, body.code]).toEqual([409, 'conflict']);
   });
+
+  it('show a rotation as soon as it is asked for', async () => {
+    const { call, start } = await anApi();
+    const id = await start();
+    const { status, body } = await call('get-rotation', { params: { id } });
+    expect([status, body.state]).toEqual([200, 'REQUESTED']);
+    expect((await call('list-rotations')).body.rotations).toMatchObject([{ id }]);
+  });
+
+  it('retire an old login before its time, and only in its grace period', async () => {
+    const { world, engine, call, start, entries } = await anApi({ overlap: 'users' });
+    const id = await start();
+    const early = await call('retire-rotation-now', { params: { id } });
+    expect([early.status, early.body.code]).toEqual([409, 'conflict']);
+    await world.drain(engine);
+    const taken = await call('retire-rotation-now', { params: { id } });
+    expect([taken.status, taken.body.state]).toEqual([202, 'GRACE']);
+    expect(entries.at(-1)).toMatchObject({ rotationId: id, outcome: 'done', actor: 'object-1' });
+    await world.drain(engine);
+    expect((await call('get-rotation', { params: { id } })).body.state).toBe('DONE');
+    expect(world.server.logins.get('app_a')).toBe('retired');
+  });
+
+  it('roll back to the version before, under a new id', async () => {
+    const { world, engine, call, start, entries } = await anApi();
+    const first = await world.latest();
+    const id = await start();
+    await world.drain(engine);
+    world.pass(1);
+    const { status, body } = await call('roll-back-rotation', { params: { id } });
+    expect(status).toBe(202);
+    expect(entries.at(-1)).toMatchObject({ rotationId: id, detail: { toVersion: null } });
+    const found = await call('get-rotation', { params: { id: body.id } });
+    expect(found.body).toMatchObject({
+      state: 'REQUESTED',
+      reason: 'rollback',
+      rollbackOf: id,
+      toVersion: first.properties.version,
+      requestedBy: 'subject-1',
+    });
+    await world.drain(engine);
+    expect((await world.latest()).value.equals(first.value)).toBe(true);
+  });
+
+  it('roll back to a version that is named', async () => {
+    const { world, engine, call, start } = await anApi();
+    const { version } = (await world.latest()).properties;
+    const id = await start();
+    await world.drain(engine);
+    const skipped = await start();
+    const json = { toVersion: version };
+    const { body } = await call('roll-back-rotation', { params: { id: skipped }, json });
+    const found = await call('get-rotation', { params: { id: body.id } });
+    expect(found.body).toMatchObject({ rollbackOf: skipped, toVersion: version });
+    expect(found.body.rollbackOf).not.toBe(id);
+  });
+
+  it.each([
+    ['of the wrong form', { toVersion: 'v1' }, 'body.toVersion'],
+    ['in a body of its own form', { version: 'a'.repeat(32) }, 'body.version'],
+  ])('refuse a version %s', async (_what, json, field) => {
+    const { world, call, start } = await anApi();
+    const id = await start();
+    world.rotations.take();
+    const { status, body } = await call('roll-back-rotation', { params: { id }, json });
+    expect([status, body.code]).toEqual([400, 'invalid_input']);
+    expect(JSON.stringify(body)).toContain(field);
+    expect(world.rotations.take()).toBeNull();
+  });
+
+  it('roll back nothing that has replaced nothing', async () => {
+    const { call, start } = await anApi();
+    const { status, body } = await call('roll-back-rotation', { params: { id: await start() } });
+    expect([status, body.code]).toEqual([409, 'conflict']);
+  });
+
+  it.each(['retire-rotation-now', 'roll-back-rotation'])(
+    'know no other rotation to %s',
+    async (id) => {
+      const { call } = await anApi();
+      const params = { id: '01ARZ3NDEKTSV4RRFFQ69G5FAV' };
+      expect((await call(id, { params })).status).toBe(404);
+    },
+  );
 
   it('answer 404 for a rotation nobody asked for', async () => {
     const { call } = await anApi();

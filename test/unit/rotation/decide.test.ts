@@ -32,14 +32,18 @@ const policy = Policy.parse({
   grace: 'P1D',
 });
 
+const rollback = { toVersion: 'v1', wanted: { ...latest, version: 'v1' }, grace: null };
+const asRollback = { reason: 'rollback' as const };
+
 function situation(changes: {
   readonly request?: Partial<Situation['request']>;
   readonly latest?: Situation['latest'] | Partial<SecretProperties>;
   readonly choice?: Situation['choice'];
   readonly paused?: boolean;
   readonly record?: Partial<Situation['record']>;
+  readonly rollback?: Situation['rollback'];
 }): Situation {
-  const { request, record, paused = false, choice } = changes;
+  const { request, record, paused = false, choice, rollback = null } = changes;
   const given = changes.latest ?? {};
   return {
     request: { reason: 'near-expiry', expectedBaseVersion: null, type: 'secret', ...request },
@@ -47,6 +51,7 @@ function situation(changes: {
     latest: typeof given === 'string' ? given : { ...latest, ...given },
     choice: choice ?? { kind: 'one', policy: { ...policy, paused } },
     record: { active: null, quarantined: false, circuitOpenUntil: null, ...record },
+    rollback,
   };
 }
 
@@ -63,6 +68,9 @@ const reasons: readonly [SkipReason, Parameters<typeof situation>[0]][] = [
   ['quarantined', { record: { quarantined: true } }],
   ['in_progress', { record: { active: 'another' } }],
   ['superseded', { request: { expectedBaseVersion: 'v1' } }],
+  ['version_missing', { request: asRollback, rollback: { ...rollback, wanted: 'missing' } }],
+  ['version_disabled', { request: asRollback, rollback: { ...rollback, wanted: 'disabled' } }],
+  ['already_latest', { request: asRollback, rollback: { ...rollback, wanted: latest } }],
   ['circuit_open', { record: { circuitOpenUntil: inDays(1) } }],
   ['minimum_age', { latest: { created: inDays(-6) } }],
   ['not_due', { latest: { expiresOn: inDays(31) } }],
@@ -126,6 +134,46 @@ describe('decide', () => {
   ])('lets a person go past %s', (reason, changes) => {
     expect(decide(situation(changes))).toMatchObject({ kind: 'skip', reason });
     const asked = { ...changes, request: { reason: 'on-demand' as const } };
+    expect(decide(situation(asked))).toEqual({ kind: 'start' });
+  });
+
+  it.each([
+    ['circuit_open', { record: { circuitOpenUntil: inDays(1) } }],
+    ['minimum_age', { latest: { created: inDays(-1) } }],
+    ['not_due', { latest: { expiresOn: null } }],
+  ])('lets a rollback go past %s', (_reason, changes) => {
+    const asked = { ...changes, request: asRollback, rollback };
+    expect(decide(situation(asked))).toEqual({ kind: 'start' });
+  });
+
+  it.each([
+    ['is not the one to roll back', null, 'rotation r1 is under way'],
+    [
+      'replaced another version',
+      { id: 'r1', baseVersion: 'v0' },
+      'only version v0 can be gone back to',
+    ],
+    ['replaced none', { id: 'r1', baseVersion: null }, 'in its grace period'],
+  ])('keeps a rollback out while the active rotation %s', (_what, grace, message) => {
+    const asked = {
+      request: asRollback,
+      record: { active: 'r1' },
+      rollback: { ...rollback, grace },
+    };
+    expect(decide(situation(asked))).toMatchObject({
+      kind: 'skip',
+      reason: 'in_progress',
+      message: expect.stringContaining(message),
+    });
+  });
+
+  it('lets a rollback take the place of the rotation that replaced the version', () => {
+    const grace = { id: 'r1', baseVersion: 'v1' };
+    const asked = {
+      request: asRollback,
+      record: { active: 'r1' },
+      rollback: { ...rollback, grace },
+    };
     expect(decide(situation(asked))).toEqual({ kind: 'start' });
   });
 

@@ -5,10 +5,10 @@ import type { Overlap } from '../../../src/core/rotation/handler.ts';
 import type { Journal } from '../../../src/core/rotation/journal.ts';
 import { parseRotationMessage } from '../../../src/core/rotation/message.ts';
 import { putJournal, rowId, shardOf } from '../../../src/core/rotation/records.ts';
+import { requestRotation } from '../../../src/core/rotation/request.ts';
 import {
   cancelRotation,
   releaseRotation,
-  requestRotation,
   resumeRotation,
 } from '../../../src/core/rotation/rotations.ts';
 import { sweep } from '../../../src/core/rotation/sweep.ts';
@@ -76,14 +76,9 @@ function once(when: 'before' | 'after', what: string, run: () => Promise<void> |
   };
 }
 
-/** Does `run` when the object has just been claimed: the first transaction made the journal. */
+/** Does `run` when the object has just been claimed, which is the first transaction of a worker. */
 function afterClaim(run: () => Promise<void> | void): Watch {
-  let transactions = 0;
-  return {
-    after: async (_call, what) => {
-      if (what === 'store.transact' && ++transactions === 2) await run();
-    },
-  };
+  return once('after', 'store.transact', run);
 }
 
 /** A person who writes a version by hand. */

@@ -1,6 +1,7 @@
+import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { AppError } from '../../../src/core/errors.ts';
-import { takeDue, takeEvent } from '../../../src/core/rotation/intake.ts';
+import { takeDue, takeEvent, takeScanned } from '../../../src/core/rotation/intake.ts';
 import { emptyRecord, rowId, shardOf } from '../../../src/core/rotation/records.ts';
 import { createWorld, orders, type World } from '../../support/rotation-world.ts';
 
@@ -145,6 +146,106 @@ describe('an object that a scan found due', () => {
     await world.store.put(shardOf(orders), rowId.object(orders), { active: 1 }, 'any');
     await expect(takeDue(world.start().services, orders)).rejects.toMatchObject({
       code: 'corrupt',
+    });
+  });
+});
+
+describe('what a scan found', () => {
+  const found = (changes: object = {}) => [
+    { ref: orders, isDue: false, rotationId: 'another', ...changes },
+  ];
+  const take = (world: World, secrets: ReturnType<typeof found>) =>
+    takeScanned(world.start().services, Readable.from(secrets));
+
+  async function rotated(): Promise<World> {
+    const world = createWorld();
+    await world.seed();
+    await world.request(world.start());
+    await world.converge();
+    return world;
+  }
+
+  it('is asked for when it is due', async () => {
+    const world = await rotated();
+    expect(await take(world, found({ isDue: true }))).toEqual({ requested: 1, mended: 0 });
+    expect(world.rotations.take()).toMatchObject({ reason: 'scan' });
+  });
+
+  it.each([
+    ['names the rotation that was proven', (id: string) => id],
+    ['names none', () => null],
+  ])('is not looked at when its latest version %s', async (_what, rotationIdFor) => {
+    const world = await rotated();
+    const [journal] = await world.journals();
+    const before = world.vaults.accesses.length;
+    const secrets = found({ rotationId: rotationIdFor(journal?.id ?? '') });
+    expect(await take(world, secrets)).toEqual({ requested: 0, mended: 0 });
+    expect(world.vaults.accesses).toHaveLength(before);
+  });
+
+  it('is left alone when a tag that nobody here knows was no late write', async () => {
+    const world = await rotated();
+    const { value } = await world.latest();
+    const tags = { rotationId: 'made-up' };
+    await world.vaults.get('main').secrets.set('orders-db', { value, tags });
+    expect(await take(world, found({ rotationId: 'made-up' }))).toEqual({
+      requested: 0,
+      mended: 0,
+    });
+    expect(world.rotations.take()).toBeNull();
+  });
+
+  it.each([
+    ['busy', { active: 'r' }],
+    ['quarantined', { quarantined: 'r' }],
+    ['resting', { circuitOpenUntil: '2027-01-01T00:00:00.000Z' }],
+    ['never rotated', { inForce: null }],
+  ])('is left alone while it is %s', async (_what, change) => {
+    const world = await rotated();
+    const row = await world.store.get(shardOf(orders), rowId.object(orders));
+    await world.store.put(
+      shardOf(orders),
+      rowId.object(orders),
+      { ...row!.body, ...change },
+      'any',
+    );
+    const before = world.vaults.accesses.length;
+    expect(await take(world, found())).toEqual({ requested: 0, mended: 0 });
+    expect(world.vaults.accesses).toHaveLength(before);
+  });
+
+  it('of one object is not hidden by what is wrong with another', async () => {
+    const world = await rotated();
+    const other = { ...orders, name: 'orders-2' };
+    await world.store.put(shardOf(other), rowId.object(other), { active: 1 }, 'any');
+    const secrets = [...found({ ref: other, isDue: true }), ...found({ isDue: true })];
+    expect(await take(world, secrets)).toEqual({ requested: 1, mended: 0 });
+    const events = world.lines.map(({ event }) => event);
+    expect(events).toEqual(expect.arrayContaining(['scan.row_failed', 'scan.object_failed']));
+  });
+
+  it.each([
+    ['vault_denied', 0],
+    ['vault_unavailable', 0],
+  ] as const)('waits for the next scan when the vault answers %s', async (code, mended) => {
+    const world = await rotated();
+    world.vaults.onCall(async () => {
+      throw new AppError(code, { detail: 'get' });
+    });
+    expect(await take(world, found())).toEqual({ requested: 0, mended });
+    expect(world.lines.at(-1)).toMatchObject({ event: 'scan.object_failed', fields: { code } });
+  });
+
+  it('is not passed over in silence when storage is away', async () => {
+    const world = await rotated();
+    const process = world.start(null, {
+      before: (_call, what) => {
+        if (what === 'store.get') throw new AppError('storage_unavailable', { detail: 'get' });
+      },
+    });
+    const secrets = Readable.from(found({ isDue: true }));
+    await expect(takeScanned(process.services, secrets)).rejects.toMatchObject({
+      code: 'storage_unavailable',
     });
   });
 });

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { newJournal } from '../../../src/core/rotation/claim.ts';
 import {
   isCancellable,
   isEnd,
@@ -9,6 +8,7 @@ import {
   type State,
   wasTouched,
 } from '../../../src/core/rotation/journal.ts';
+import { newJournal } from '../../../src/core/rotation/request.ts';
 
 const now = new Date('2026-03-01T00:00:00Z');
 const journal = newJournal(
@@ -29,6 +29,12 @@ const journal = newJournal(
 describe('a journal', () => {
   it('comes back from storage as it was', () => {
     expect(parseJournal(journalBody(journal))).toEqual(journal);
+  });
+
+  it('written before there were rollbacks can still be read', () => {
+    const { rollback, replaces, replacedBy, ...older } = journalBody(journal);
+    expect([rollback, replaces, replacedBy]).toEqual([null, null, null]);
+    expect(parseJournal(older)).toEqual(journal);
   });
 
   it.each([

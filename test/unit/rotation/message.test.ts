@@ -18,6 +18,21 @@ describe('a rotation message', () => {
     expect(parseRotationMessage(rotate)).toEqual(rotate);
   });
 
+  it.each([
+    { kind: 'retire-now' },
+    { kind: 'release' },
+    { kind: 'rollback', toVersion: 'a'.repeat(32), rollbackOf: rotate.requestId },
+  ])('that carries an order comes back as it was sent: $kind', (order) => {
+    const { reason: _reason, expectedBaseVersion: _version, ...base } = rotate;
+    expect(parseRotationMessage({ ...base, ...order })).toEqual({ ...base, ...order });
+  });
+
+  it('to rotate cannot ask for a rollback', () => {
+    const sneaky = { ...rotate, reason: 'rollback' };
+    expect(() => parseRotationMessage(sneaky)).toThrow('reason');
+    expect(() => parseRotationMessage({ ...rotate, toVersion: 'a'.repeat(32) })).toThrow();
+  });
+
   it('to resume does not reopen unless it says so', () => {
     const { reason: _reason, expectedBaseVersion: _version, ...base } = rotate;
     expect(parseRotationMessage({ ...base, kind: 'resume' })).toMatchObject({ reopen: false });

@@ -71,6 +71,13 @@ describe('a candidate in a vault of its own', () => {
     expect((await store.find('r1', ref))?.expose()).toBe('correct horse');
   });
 
+  it('is listed with the time it was staged, and nothing else is', async () => {
+    const { store } = await world('vault');
+    await store.stage('r1', value, free);
+    const stagedAt = new Date('2026-03-01T00:00:00Z');
+    expect(await Array.fromAsync(store.list())).toEqual([{ rotationId: 'r1', stagedAt }]);
+  });
+
   it('never expires, so that no event is sent about it', async () => {
     const { store, secrets } = await world('vault');
     await store.stage('r1', value, free);

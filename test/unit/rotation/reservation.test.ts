@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { newJournal } from '../../../src/core/rotation/claim.ts';
 import type { State } from '../../../src/core/rotation/journal.ts';
 import { putJournal } from '../../../src/core/rotation/records.ts';
+import { newJournal } from '../../../src/core/rotation/request.ts';
 import { reserve, unreserve } from '../../../src/core/rotation/reservation.ts';
 import { ulid } from '../../../src/core/rotation/ulid.ts';
 import { memoryDocuments } from '../../../src/core/storage/memory.ts';
@@ -11,7 +11,7 @@ const shard = 'rotations-0';
 
 function world() {
   const store = memoryDocuments();
-  const rotation = async (state: State) => {
+  const rotation = async (state: State, replacedBy: string | null = null) => {
     const message = {
       kind: 'rotate',
       requestId: ulid(now),
@@ -24,7 +24,7 @@ function world() {
       expectedBaseVersion: null,
     } as const;
     const heldFrom = state === 'QUARANTINED' ? ('ROLLING_BACK' as const) : null;
-    const journal = { ...newJournal(message, now), state, heldFrom };
+    const journal = { ...newJournal(message, now), state, heldFrom, replacedBy };
     await store.transact(shard, [putJournal(journal, 'absent')]);
     return { rotationId: journal.id, shard };
   };
@@ -64,6 +64,33 @@ describe('a reservation', () => {
       () => false,
     );
     expect(taken).toBe(isFree);
+  });
+
+  it.each([
+    ['CLAIMED', false],
+    ['QUARANTINED', false],
+    ['DONE', true],
+  ] as const)('of a rotation whose successor is %s is free: %s', async (state, isFree) => {
+    const { store, rotation } = world();
+    const heir = await rotation(state);
+    const middle = await rotation('ROLLED_BACK', heir.rotationId);
+    const first = await rotation('FAILED_CLEAN', middle.rotationId);
+    await reserve(store, ['a'], first);
+    const other = reserve(store, ['a'], await rotation('CLAIMED'));
+    if (isFree) return expect(other).resolves.toBeUndefined();
+    await expect(other).rejects.toThrow(`a is held by ${heir.rotationId}`);
+  });
+
+  it('passes to the successor, who gives it back', async () => {
+    const { store, rotation, rows } = world();
+    const heir = await rotation('CLAIMED');
+    const first = await rotation('ROLLED_BACK', heir.rotationId);
+    await reserve(store, ['a'], first);
+    await reserve(store, ['a'], heir);
+    await unreserve(store, ['a'], first.rotationId);
+    expect(await rows()).toMatchObject([{ body: heir }]);
+    await unreserve(store, ['a'], heir.rotationId);
+    expect(await rows()).toEqual([]);
   });
 
   it('of a rotation nobody knows is free', async () => {

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { State } from '../../../src/core/rotation/journal.ts';
 import { rowId, shardOf, shards } from '../../../src/core/rotation/records.ts';
+import { requestRotation } from '../../../src/core/rotation/request.ts';
 import {
   cancelRotation,
   getRotation,
   listRotations,
   planRotation,
-  requestRotation,
   resumeRotation,
 } from '../../../src/core/rotation/rotations.ts';
 import { listAll } from '../../../src/core/rotation/sweep.ts';

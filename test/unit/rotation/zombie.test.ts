@@ -1,11 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { scanSecrets } from '../../../src/core/expiry/scan.ts';
 import { handleRotation } from '../../../src/core/rotation/engine.ts';
 import type { Overlap } from '../../../src/core/rotation/handler.ts';
-import { takeEvent } from '../../../src/core/rotation/intake.ts';
+import { takeEvent, takeScanned } from '../../../src/core/rotation/intake.ts';
 import { parseRotationMessage } from '../../../src/core/rotation/message.ts';
 import { vaultPendingStore } from '../../../src/core/rotation/pending.ts';
 import { shards } from '../../../src/core/rotation/records.ts';
-import { cancelRotation } from '../../../src/core/rotation/rotations.ts';
+import {
+  cancelRotation,
+  retireRotationNow,
+  rollBackRotation,
+} from '../../../src/core/rotation/rotations.ts';
+import { currentCatalog } from '../../../src/core/rotation/services.ts';
 import { createWorld, type Mortal, unreachable, type World } from '../../support/rotation-world.ts';
 
 const overlaps: readonly Overlap[] = ['none', 'users'];
@@ -21,9 +27,14 @@ function ice() {
   return { reached: reached.promise, thaw: () => thawed.resolve(), hold };
 }
 
-/** Gives `process` the message of a new rotation and lets it run into the ice. */
-async function freeze(world: World, process: Mortal, reached: Promise<void>) {
-  await world.request(world.start());
+/** Gives `process` the message of a new rotation, or of another order, and lets it run into the ice. */
+async function freeze(
+  world: World,
+  process: Mortal,
+  reached: Promise<void>,
+  ask: () => Promise<unknown> = () => world.request(world.start()),
+) {
+  await ask();
   const message = world.rotations.take();
   if (!message) throw new Error('nothing was requested');
   const work = handleRotation(process.services, parseRotationMessage(message)).catch(() => null);
@@ -126,6 +137,63 @@ describe.each(overlaps)('a process frozen past its lease, overlap %s', (overlap)
   );
 });
 
+/** An order about a rotation in its grace period, and what the logins are like once it was carried out. */
+const orders = [
+  {
+    order: 'rollback',
+    give: (world: World, id: string) => {
+      const by = { toVersion: null, requestedBy: 'ada', correlationId: 'undo' };
+      return rollBackRotation(world.start().services, id, by);
+    },
+    states: ['ROLLED_BACK', 'DONE'],
+    retired: 'app_b',
+  },
+  {
+    order: 'retire-now',
+    give: (world: World, id: string) => retireRotationNow(world.start().services, id, 'ada'),
+    states: ['DONE'],
+    retired: 'app_a',
+  },
+] as const;
+
+describe.each(orders)(
+  'a process frozen past its lease over a $order in the grace period',
+  ({ give, states, retired }) => {
+    it.each(['before', 'after'] as const)(
+      'changes nothing when it wakes up, frozen %s any call',
+      async (when) => {
+        for (let call = 1; ; call++) {
+          const world = createWorld({ overlap: 'users' });
+          await world.seed();
+          const id = await world.request(world.start());
+          await world.drain(world.start());
+          world.pass(1);
+          const { reached, thaw, hold } = ice();
+          const zombie = world.start(null, {
+            [when]: (now: number) => (now === call ? hold() : undefined),
+          });
+          const { work, isFrozen } = await freeze(world, zombie, reached, () => give(world, id));
+          if (!isFrozen) break;
+          await world.converge();
+          const before = await everything(world);
+          thaw();
+          await work;
+          await world.converge();
+          const what = `frozen ${when} call ${call}, ${zombie.trace[call - 1]}`;
+          expect(await everything(world), what).toEqual(before);
+          expect(
+            (await world.journals()).map(({ state }) => state),
+            what,
+          ).toEqual(states);
+          expect(world.server.logins.get(retired), what).toBe('retired');
+          expect(await world.latestLogsIn(), what).toBe(true);
+          await expectNothingLeft(world);
+        }
+      },
+    );
+  },
+);
+
 /** One process is frozen before one call and woken before a call of its successor. */
 async function disturb(overlap: Overlap, frozenAt: number, wokenAt: number) {
   const world = createWorld({ overlap });
@@ -212,7 +280,7 @@ it('a process that was about to skip does not skip what another has begun meanwh
   let transactions = 0;
   const zombie = world.start(null, {
     before: (_call, what) =>
-      what === 'store.transact' && ++transactions === 2 ? hold() : undefined,
+      what === 'store.transact' && ++transactions === 1 ? hold() : undefined,
   });
   const { work, isFrozen } = await freeze(world, zombie, reached);
   expect(isFrozen).toBe(true);
@@ -225,7 +293,12 @@ it('a process that was about to skip does not skip what another has begun meanwh
 });
 
 /** `process`, whose write of a new version in `vault` is on its way until the ice melts. */
-function withWriteUnderWay(process: Mortal, vault: string, hold: () => Promise<void>): Mortal {
+function withWriteUnderWay(
+  process: Mortal,
+  vault: string,
+  hold: () => Promise<void>,
+  landed: () => Promise<void> = async () => undefined,
+): Mortal {
   const { services } = process;
   const { vaults } = services;
   let isFirst = true;
@@ -235,21 +308,14 @@ function withWriteUnderWay(process: Mortal, vault: string, hold: () => Promise<v
     const set: typeof found.secrets.set = async (name, secret, options) => {
       // Nothing can call it back any more: the guard was asked, the bytes are gone.
       options?.guard?.();
-      if (isFirst) {
-        isFirst = false;
-        await hold();
-      }
-      return found.secrets.set(name, secret);
+      const isHeld = isFirst;
+      isFirst = false;
+      if (isHeld) await hold();
+      const written = await found.secrets.set(name, secret);
+      if (isHeld) await landed();
+      return written;
     };
-    const { secrets } = found;
-    const get: typeof secrets.get = (name, version) => secrets.get(name, version);
-    const rest = {
-      get,
-      list: () => secrets.list(),
-      listVersions: (name: string) => secrets.listVersions(name),
-      erase: (name: string) => secrets.erase(name),
-    };
-    return { ...found, secrets: { ...rest, set } };
+    return { ...found, secrets: { ...found.secrets, set } };
   };
   const pending =
     vault === 'pending' ? vaultPendingStore(late('pending').secrets) : services.pending;
@@ -268,6 +334,30 @@ async function frozenInFlight(overlap: Overlap) {
     await work;
   };
   return { world, wakeUp };
+}
+
+/** A write that is under way when its process dies, and the way to let it take effect. */
+async function leftInFlight(overlap: Overlap) {
+  const world = createWorld({ overlap });
+  await world.seed();
+  const { reached, thaw, hold } = ice();
+  const landed = Promise.withResolvers<void>();
+  const dead = withWriteUnderWay(world.start(), 'main', hold, () => {
+    landed.resolve();
+    return new Promise(() => undefined);
+  });
+  expect((await freeze(world, dead, reached)).isFrozen).toBe(true);
+  const land = () => {
+    thaw();
+    return landed.promise;
+  };
+  return { world, land };
+}
+
+async function scan(world: World) {
+  const { services } = world.start();
+  const { policies } = await currentCatalog(services);
+  return takeScanned(services, scanSecrets({ ...services, policies }));
 }
 
 /** The event a vault sends for its latest version. */
@@ -329,12 +419,11 @@ describe.each(overlaps)('a write that was under way for too long, overlap %s', (
   });
 
   it('is found by the vault’s event when its process has died', async () => {
-    const { world, wakeUp } = await frozenInFlight(overlap);
+    const { world, land } = await leftInFlight(overlap);
     await world.converge();
     await world.request(world.start());
     await world.converge();
-    await wakeUp();
-    while (world.rotations.take());
+    await land();
     expect(await world.latestLogsIn()).toBe(false);
     const event = await newVersionEvent(world);
     expect(await takeEvent(world.start().services, event)).toMatchObject({ kind: 'requested' });
@@ -344,6 +433,34 @@ describe.each(overlaps)('a write that was under way for too long, overlap %s', (
       kind: 'skipped',
       reason: 'no_action',
     });
+  });
+
+  it('is found by the scan when its process has died and its rotation was called off', async () => {
+    const { world, land } = await leftInFlight(overlap);
+    const [journal] = await world.journals();
+    await cancelRotation(world.start().services, journal?.id ?? '', 'test');
+    await world.converge();
+    await land();
+    expect(await world.latestLogsIn()).toBe(false);
+    expect(await scan(world)).toEqual({ requested: 0, mended: 1 });
+    await world.converge();
+    expect(await world.latestLogsIn()).toBe(true);
+    await expectNothingLeft(world);
+  });
+
+  it('is found by the scan when its process has died and its event was lost', async () => {
+    const { world, land } = await leftInFlight(overlap);
+    await world.converge();
+    await world.request(world.start());
+    await world.converge();
+    expect(await scan(world)).toEqual({ requested: 0, mended: 0 });
+    await land();
+    expect(await world.latestLogsIn()).toBe(false);
+    expect(await scan(world)).toEqual({ requested: 0, mended: 1 });
+    await world.converge();
+    expect(await world.latestLogsIn()).toBe(true);
+    expect(await scan(world)).toEqual({ requested: 0, mended: 0 });
+    await expectNothingLeft(world);
   });
 
   it('is not mended from a version that is disabled: a person has to say what is in force', async () => {
