@@ -36,8 +36,16 @@ export function attributesFrom(
   };
 }
 
-/** `attributes` and `tags` of an answer; tags are left out when there are none. */
-export function describe(vault: Vault, version: Version): Record<string, unknown> {
+/**
+ * `attributes` and `tags` of an answer; tags are left out when there are none.
+ *
+ * @param ofType attributes that only versions of this type have
+ */
+export function describe(
+  vault: Vault,
+  version: Version,
+  ofType: Readonly<Record<string, unknown>> = {},
+): Record<string, unknown> {
   const { enabled, nbf, exp, created, updated, tags } = version;
   const attributes = {
     enabled,
@@ -47,6 +55,7 @@ export function describe(vault: Vault, version: Version): Record<string, unknown
     updated,
     recoveryLevel: recoveryLevel(vault),
     recoverableDays: vault.retentionDays,
+    ...ofType,
   };
   const hasTags = tags !== undefined && Object.keys(tags).length > 0;
   return { attributes, ...(hasTags ? { tags } : {}) };

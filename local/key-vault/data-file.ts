@@ -1,8 +1,7 @@
 import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { loadInto, snapshotOf, type Vault, type VaultSnapshot } from './vault.ts';
-
-type State = { readonly format: 2; readonly vaults: Readonly<Record<string, VaultSnapshot>> };
+import { type State, stateOf } from './state.ts';
+import { loadInto, type Vault } from './vault.ts';
 
 export type DataFile = {
   /** Fills the vaults with what was saved, if anything was. @throws Error when the file cannot be understood */
@@ -29,8 +28,7 @@ export function openDataFile(file: string | null, vaults: readonly Vault[]): Dat
   let writing: Promise<void> = Promise.resolve();
 
   const write = async (): Promise<void> => {
-    const current = Object.fromEntries(vaults.map((vault) => [vault.name, snapshotOf(vault)]));
-    await writeState(file, { format: 2, vaults: { ...saved, ...current } });
+    await writeState(file, { format: 2, vaults: { ...saved, ...stateOf(vaults).vaults } });
   };
   const enqueue = (): Promise<void> => {
     timer = null;

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { AuditRecord } from './audit.ts';
 import type { Clock } from './clock.ts';
 import { type ObjectType, objectTypes, type Stored, type Version } from './store.ts';
 import { resourceId, type Vault } from './vault.ts';
@@ -14,7 +15,7 @@ export type VaultEvent = {
   readonly data: {
     readonly Id: string;
     readonly VaultName: string;
-    readonly ObjectType: ObjectType;
+    readonly ObjectType: ObjectType | 'Vault';
     readonly ObjectName: string;
     readonly Version: string;
     readonly NBF: number | null;
@@ -43,7 +44,12 @@ export type VaultEvents = {
   readonly send: (kind: VaultEventKind, about: EventSubject) => VaultEvent;
   /** Sends the event of that kind and version again, under the same id, as a redelivery would. */
   readonly sendAgain: (kind: VaultEventKind, about: EventSubject) => VaultEvent;
+  /** Tells that the permission model of the vault has changed. */
+  readonly sendPolicyChanged: (vault: Vault) => VaultEvent;
 };
+
+/** The one event that is about no object. */
+export const policyChanged = 'VaultAccessPolicyChanged';
 
 export type EventSubject = {
   readonly vault: Vault;
@@ -79,7 +85,9 @@ export function createVaultEvents(
     const earlier = sent.get(keyOfEvent(kind, about));
     return earlier === undefined ? send(kind, about) : deliver(earlier);
   };
-  return { send, sendAgain };
+  const sendPolicyChanged = (vault: Vault): VaultEvent =>
+    deliver(describePolicyChange(vault, new Date(now())));
+  return { send, sendAgain, sendPolicyChanged };
 }
 
 /** @returns what `SecretNearExpiry` or `Microsoft.KeyVault.SecretNearExpiry` names; `null` when nothing */
@@ -108,6 +116,53 @@ function describeEvent(kind: VaultEventKind, about: EventSubject, time: Date): V
       Version: version.version,
       NBF: version.nbf ?? null,
       EXP: version.exp ?? null,
+    },
+    dataVersion: '1',
+    metadataVersion: '1',
+  };
+}
+
+/** The service logs that it has told of an expiry or of another permission model, whether anybody listens or not. */
+export function noticeOf({ eventType, eventTime, topic, data }: VaultEvent): AuditRecord | null {
+  const name = eventType.replace('Microsoft.KeyVault.', '');
+  if (name.endsWith(kindNames['new-version'])) return null;
+  const [, , subscriptionId = ''] = topic.split('/');
+  return {
+    at: Date.parse(eventTime),
+    durationMs: 0,
+    vault: data.VaultName,
+    subscriptionId,
+    baseUrl: new URL(data.Id).origin,
+    operation: { id: name, serviceName: `${name}EventGridNotification` },
+    ...(data.ObjectType === 'Vault'
+      ? { collection: null, object: null, version: null }
+      : {
+          collection: collections[data.ObjectType],
+          object: data.ObjectName,
+          version: data.Version,
+        }),
+    caller: null,
+    status: 200,
+    description: null,
+    fault: null,
+  };
+}
+
+function describePolicyChange(vault: Vault, time: Date): VaultEvent {
+  return {
+    id: randomUUID(),
+    topic: resourceId(vault),
+    subject: vault.name,
+    eventType: `Microsoft.KeyVault.${policyChanged}`,
+    eventTime: time.toISOString(),
+    data: {
+      Id: vault.publicUrl,
+      VaultName: vault.name,
+      ObjectType: 'Vault',
+      ObjectName: vault.name,
+      Version: '',
+      NBF: null,
+      EXP: null,
     },
     dataVersion: '1',
     metadataVersion: '1',

@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 import type { EventSubject, VaultEventKind } from './events.ts';
-import { currentVersion, keyOf, type Version } from './store.ts';
+import { currentVersion, keyOf, type Stored, type Version } from './store.ts';
 import { storeOf } from './vault.ts';
 
 export type NearExpiry = {
@@ -10,7 +10,7 @@ export type NearExpiry = {
   readonly delaySeconds: number;
 };
 
-type Expiring = Omit<EventSubject, 'version'>;
+export type Expiring = Omit<EventSubject, 'version'>;
 
 export type ExpiryWatch = {
   /** Looks at the object anew; to be called after every change of it. */
@@ -24,12 +24,19 @@ type Due = { readonly kind: VaultEventKind; readonly at: number };
  * versions too, superseded ones no more.
  *
  * @param announce sends the event; the version is marked before
+ * @param leadOf an object's own `leadSeconds` for a version that ends then; `null`: that of `nearExpiry`
  */
 export function watchExpiry(
   clock: Pick<Clock, 'now' | 'at'>,
   nearExpiry: NearExpiry,
   announce: (kind: VaultEventKind, about: EventSubject) => void,
+  leadOf: (object: Stored, exp: number) => number | null = () => null,
 ): ExpiryWatch {
+  const dueOf = (object: Stored): Due | null => {
+    const version = currentVersion(object);
+    const own = version.exp === undefined ? null : leadOf(object, version.exp);
+    return nextDue(version, own === null ? nearExpiry : { ...nearExpiry, leadSeconds: own });
+  };
   const waiting = new Map<string, () => void>();
   const watch = (expiring: Expiring): void => {
     const key = `${expiring.vault.name} ${expiring.type} ${keyOf(expiring.object.name)}`;
@@ -37,11 +44,11 @@ export function watchExpiry(
     waiting.delete(key);
     if (!isLive(expiring)) return;
     const version = currentVersion(expiring.object);
-    let due = nextDue(version, nearExpiry);
+    let due = dueOf(expiring.object);
     while (due !== null && due.at <= clock.now()) {
       version.announced = [...(version.announced ?? []), due.kind];
       announce(due.kind, { ...expiring, version });
-      due = nextDue(version, nearExpiry);
+      due = dueOf(expiring.object);
     }
     if (due !== null)
       waiting.set(

@@ -1,8 +1,9 @@
 import { z } from 'zod';
+import { isLike } from './glob.ts';
 
 const Status = z.int().min(400).max(599);
 
-/** A rule as `POST /faults` takes it; see control.ts for what the members mean. */
+/** A rule as `POST /faults` takes it; docs/emulator.md says what the members mean. */
 export const FaultRule = z.strictObject({
   vault: z.string().optional(),
   operation: z.string().default('*'),
@@ -21,6 +22,8 @@ export const FaultRule = z.strictObject({
     z.strictObject({ kind: z.literal('hang') }),
     z.strictObject({ kind: z.literal('fail-after-commit'), status: Status.default(503) }),
     z.strictObject({ kind: z.literal('reset-after-commit') }),
+    z.strictObject({ kind: z.literal('slow-body'), ms: z.int().min(1).max(600_000) }),
+    z.strictObject({ kind: z.literal('empty-body'), status: Status.default(503) }),
   ]),
 });
 export type FaultRule = z.output<typeof FaultRule>;
@@ -80,10 +83,4 @@ function matches(rule: FaultRule, { vault, operation, object }: FaultSubject): b
     (rule.operation === '*' || rule.operation === operation) &&
     (rule.object === undefined || isLike(object, rule.object))
   );
-}
-
-/** `*` stands for any characters; names are compared without regard to case. */
-function isLike(name: string, glob: string): boolean {
-  const pattern = glob.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*');
-  return new RegExp(`^${pattern}$`, 'i').test(name);
 }

@@ -1,27 +1,33 @@
-import {
-  createServer as createHttpServer,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
-import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
-import type { Socket } from 'node:net';
-import { listen } from '../loopback-http.ts';
 import { AuditRows } from './audit.ts';
+import { watchCertificates } from './certificate-watch.ts';
 import { type Clock, createClock } from './clock.ts';
-import { type ControlPlane, respondToControl } from './control.ts';
+import type { ControlPlane } from './control/plane.ts';
 import { type DataFile, openDataFile } from './data-file.ts';
-import { challengeFor, type DataPlane, refuseMalformed, respond } from './data-plane.ts';
+import {
+  type Endpoint,
+  serveControl,
+  serveVault,
+  serveVaultPlainly,
+  type Tls,
+} from './endpoints.ts';
 import {
   createVaultEvents,
   type EventSubject,
+  noticeOf,
   type VaultEvent,
   type VaultEventKind,
 } from './events.ts';
-import { type ExpiryWatch, type NearExpiry, watchExpiry } from './expiry-watch.ts';
+import type { Service } from './exchange.ts';
+import { type Expiring, type NearExpiry, watchExpiry } from './expiry-watch.ts';
 import { FaultRules } from './faults.ts';
+import { ownLeadSeconds, watchRotation } from './key-rotation-watch.ts';
 import { operations } from './operations.ts';
+import { Revocations } from './revocations.ts';
+import { createRouter } from './router.ts';
+import { applyState, readStateFile, type State } from './state.ts';
 import { currentVersion, objectTypes } from './store.ts';
+import { type SwitchChanges, switchesOf } from './switches.ts';
+import { Throttle } from './throttling.ts';
 import { createTokenCheck, type TokenRules } from './token-check.ts';
 import { createVault, storeOf, type Vault } from './vault.ts';
 
@@ -31,18 +37,22 @@ type VaultOptions = {
   readonly name: string;
   /** 0 or absent: any free port. */
   readonly port?: number;
+  /** A second port, with plain http for clients that can do without TLS; 0: any free port. Absent: none. */
+  readonly httpPort?: number;
   /** What ids start with; default `https://localhost:PORT`. Set it when a proxy stands in front. */
   readonly publicUrl?: string;
   /** 7 to 90, default 90. */
   readonly retentionDays?: number;
   readonly purgeProtection?: boolean;
+  /** How it is to behave at the start, and after every reset. */
+  readonly switches?: SwitchChanges;
 };
 
 export type KeyVaultOptions = {
   readonly vaults: readonly VaultOptions[];
   /** 0 or absent: any free port. */
   readonly controlPort?: number;
-  readonly tls: { readonly key: string; readonly cert: string };
+  readonly tls: Tls;
   /** Absent: any bearer token is accepted, but one must be there. */
   readonly verifyToken?: TokenRules;
   /** Tenant named in challenges. */
@@ -56,29 +66,32 @@ export type KeyVaultOptions = {
   readonly geography?: string;
   /** State is loaded from it at start and kept in it; absent: memory only. */
   readonly dataFile?: string;
+  /** A state that takes the place of what is in the vaults it names. */
+  readonly loadFile?: string;
 };
 
 export type KeyVaultEmulator = {
-  readonly vaults: readonly { readonly name: string; readonly url: string }[];
+  readonly vaults: readonly {
+    readonly name: string;
+    readonly url: string;
+    readonly httpUrl?: string;
+  }[];
   readonly controlUrl: string;
   /** Closes every connection, saves the state, leaves no timer. */
   readonly stop: () => Promise<void>;
 };
 
-type Endpoint = { readonly port: number; readonly close: () => Promise<void> };
-
 const defaultTenantId = '5f9c7a52-3a3e-4d0f-9b51-6c2f0e8d1a47';
-const defaultSubscriptionId = '00000000-0000-0000-0000-000000000000';
 const defaultNearExpiry: NearExpiry = { leadSeconds: 30 * 86_400, delaySeconds: 900 };
 
 /**
- * Starts the emulator: one TLS port a vault on 127.0.0.1, and the control API on a plain port.
+ * Starts the emulator: one TLS port a vault on 127.0.0.1, a plain one beside it where wished, and the control API.
  *
- * @throws Error when a port is taken, a vault setting is wrong or the data file cannot be read; nothing is left open
+ * @throws Error when a port is taken, a vault setting is wrong or a file cannot be read; nothing is left open
  */
 export async function startKeyVault(options: KeyVaultOptions): Promise<KeyVaultEmulator> {
   const parts = assemble(options);
-  const { vaults, clock, watch, data } = parts;
+  const { vaults, clock, data, service, httpUrls } = parts;
   const endpoints: Endpoint[] = [];
   const stop = async (): Promise<void> => {
     clock.stop();
@@ -87,14 +100,31 @@ export async function startKeyVault(options: KeyVaultOptions): Promise<KeyVaultE
   };
   try {
     await data.load();
-    for (const vault of vaults) endpoints.push(await serveVault(parts, vault, options));
-    const control = await serveControl(parts, options.controlPort ?? 0);
-    endpoints.push(control);
+    if (options.loadFile !== undefined) {
+      applyState(vaults, await readStateFile(options.loadFile));
+      data.changed();
+    }
+    const opened = async (opening: Promise<Endpoint>): Promise<string> => {
+      const endpoint = await opening;
+      endpoints.push(endpoint);
+      return endpoint.url;
+    };
+    for (const [index, vault] of vaults.entries()) {
+      const { port = 0, httpPort, publicUrl } = options.vaults[index] ?? {};
+      const url = await opened(serveVault(service, vault, options.tls, port));
+      vault.publicUrl = (publicUrl ?? url).replace(/\/$/, '');
+      if (httpPort === undefined) continue;
+      httpUrls.set(vault.name, await opened(serveVaultPlainly(service, vault, httpPort)));
+    }
+    const controlUrl = await opened(serveControl(parts.control, options.controlPort ?? 0));
     // Only now: events carry the vault's URL, which is known once it listens.
-    for (const vault of vaults) watchAll(vault, watch);
+    for (const vault of vaults) parts.watchAll(vault);
     return {
-      vaults: vaults.map(({ name, publicUrl }) => ({ name, url: publicUrl })),
-      controlUrl: `http://127.0.0.1:${control.port}`,
+      vaults: vaults.map(({ name, publicUrl: url }) => {
+        const httpUrl = httpUrls.get(name);
+        return { name, url, ...(httpUrl === undefined ? {} : { httpUrl }) };
+      }),
+      controlUrl,
       stop,
     };
   } catch (error) {
@@ -106,104 +136,95 @@ export async function startKeyVault(options: KeyVaultOptions): Promise<KeyVaultE
 type Parts = {
   readonly vaults: readonly Vault[];
   readonly clock: Clock;
-  readonly watch: ExpiryWatch;
   readonly data: DataFile;
+  readonly service: Service;
   readonly control: ControlPlane;
-  /** A data plane but for its vault. */
-  readonly shared: Omit<DataPlane, 'vault'>;
+  readonly httpUrls: Map<string, string>;
+  /** Announces what the objects of a vault will come to. */
+  readonly watchAll: (vault: Vault) => void;
 };
 
 function assemble(options: KeyVaultOptions): Parts {
   const clock = createClock();
   const { now } = clock;
-  const vaults = createVaults(options);
-  const events = createVaultEvents(clock, options.onEvent ?? (() => undefined));
+  const vaults = createVaults(options, now);
+  const audit = new AuditRows();
+  const events = createVaultEvents(clock, (event) => {
+    const notice = noticeOf(event);
+    if (notice !== null) audit.add(notice);
+    return options.onEvent?.(event);
+  });
   const announce = (kind: VaultEventKind, about: EventSubject): void => {
     events.send(kind, about);
     // The version is marked as announced, which must outlive this process too.
     data.changed();
   };
-  const watch = watchExpiry(clock, { ...defaultNearExpiry, ...options.nearExpiry }, announce);
+  const nearExpiry = { ...defaultNearExpiry, ...options.nearExpiry };
+  const expiry = watchExpiry(clock, nearExpiry, announce, ownLeadSeconds);
+  const rotations = watchRotation(clock, (vault, key) =>
+    service.changed(vault, { type: 'Key', object: key, event: 'new-version' }),
+  );
+  const certificates = watchCertificates(clock, (vault, change) => service.changed(vault, change));
+  const watch = (about: Expiring): void => {
+    expiry.watch(about);
+    if (about.type === 'Certificate') certificates.watch(about.vault, about.object.name);
+    if (about.type === 'Key') rotations.watch(about.vault, about.object.name);
+  };
   const data = openDataFile(options.dataFile ?? null, vaults);
-  const changed: DataPlane['changed'] = (vault, { type, object, event }) => {
-    const about = { vault, type, object };
-    if (event !== undefined) events.send(event, { ...about, version: currentVersion(object) });
-    watch.watch(about);
+  const watchAll = (vault: Vault): void => {
+    for (const type of objectTypes) {
+      for (const object of storeOf(vault, type).list()) watch({ vault, type, object });
+    }
+  };
+  const service: Service = {
+    router: createRouter(operations),
+    tenantId: options.tenantId ?? defaultTenantId,
+    challenges: { style: 'resource' },
+    checkToken: createTokenCheck(options.verifyToken),
+    revocations: new Revocations(),
+    throttle: new Throttle(),
+    faults: new FaultRules(),
+    audit,
+    changed: (seen, change) => {
+      data.changed();
+      if (change === undefined) return;
+      const { type, object, event } = change;
+      // Events name the vault as everybody knows it, whatever port the change came in by.
+      const vault = vaults.find(({ name }) => name === seen.name) ?? seen;
+      const about = { vault, type, object };
+      if (event !== undefined) events.send(event, { ...about, version: currentVersion(object) });
+      watch(about);
+    },
+    now,
+  };
+  const loadState = (state: State): void => {
+    for (const vault of applyState(vaults, state)) watchAll(vault);
     data.changed();
   };
-  const faults = new FaultRules();
-  const audit = new AuditRows();
-  const challenge = challengeFor(options.tenantId ?? defaultTenantId);
-  const checkToken = createTokenCheck(challenge, options.verifyToken);
-  return {
-    vaults,
-    clock,
-    watch,
-    data,
-    control: { vaults, faults, audit, events, startedAt: new Date(), now },
-    shared: { operations, challenge, checkToken, faults, audit, changed, now },
+  const initial = new Map(vaults.map((vault) => [vault.name, switchesOf(vault)]));
+  const httpUrls = new Map<string, string>();
+  const control: ControlPlane = {
+    ...{ vaults, httpUrls, service, clock, events, loadState },
+    initialSwitches: (vault) => initial.get(vault.name) ?? switchesOf(vault),
+    startedAt: new Date(),
   };
+  return { vaults, clock, data, service, control, httpUrls, watchAll };
 }
 
-function createVaults({ vaults, location = 'local', ...place }: KeyVaultOptions): Vault[] {
-  const { subscriptionId = defaultSubscriptionId, geography = 'local' } = place;
+function createVaults(
+  { vaults, location = 'local', subscriptionId, geography }: KeyVaultOptions,
+  clock: () => number,
+): Vault[] {
   const names = vaults.map(({ name }) => name.toLowerCase());
   if (names.length === 0) throw new Error('The emulator needs at least one vault.');
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new Error(`Two vaults are named "${twice}".`);
-  return vaults.map(({ name, retentionDays = 90, purgeProtection = false }) =>
-    createVault({ name, retentionDays, purgeProtection, location, subscriptionId, geography }),
-  );
-}
-
-function watchAll(vault: Vault, { watch }: ExpiryWatch): void {
-  for (const type of objectTypes) {
-    for (const object of storeOf(vault, type).list()) watch({ vault, type, object });
-  }
-}
-
-async function serveVault(
-  { shared }: Parts,
-  vault: Vault,
-  { vaults, tls }: KeyVaultOptions,
-): Promise<Endpoint> {
-  const wanted = vaults.find(({ name }) => name === vault.name);
-  const plane: DataPlane = { ...shared, vault };
-  const answer = (request: IncomingMessage, response: ServerResponse): void => {
-    respond(plane, request, response).catch((error: unknown) => {
-      console.error(`key-vault: ${request.method} ${request.url} was not answered`, error);
-      response.destroy();
-    });
+  const place = {
+    ...(subscriptionId === undefined ? {} : { subscriptionId }),
+    ...(geography === undefined ? {} : { geography }),
   };
-  // Node would refuse a request without Host, or with an unknown Expect, with an empty body.
-  const server = createTlsServer({ ...tls, requireHostHeader: false }, answer);
-  server.on('checkExpectation', answer);
-  server.on('clientError', refuseMalformed);
-  // Longer than clients keep idle connections, lest they write into one that is being closed.
-  server.keepAliveTimeout = 65_000;
-  const endpoint = await open(server, wanted?.port ?? 0, `vault ${vault.name}`);
-  vault.publicUrl = (wanted?.publicUrl ?? `https://localhost:${endpoint.port}`).replace(/\/$/, '');
-  return endpoint;
-}
-
-function serveControl({ control }: Parts, port: number): Promise<Endpoint> {
-  const server = createHttpServer((request, response) => {
-    void respondToControl(control, request, response);
+  return vaults.map(({ name, retentionDays = 90, purgeProtection = false, switches }) => {
+    const settings = { name, retentionDays, purgeProtection, location };
+    return createVault({ ...settings, ...place, ...switches }, clock);
   });
-  return open(server, port, 'control API');
-}
-
-async function open(server: Server | TlsServer, port: number, what: string): Promise<Endpoint> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
-  });
-  const close = (): Promise<void> =>
-    new Promise((resolve) => {
-      server.close(() => resolve());
-      // Not closeAllConnections: it overlooks clients that never finished their TLS handshake.
-      for (const socket of sockets) socket.destroy();
-    });
-  return { port: await listen(server, port, what), close };
 }

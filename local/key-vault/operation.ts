@@ -12,8 +12,11 @@ export type Call = {
   readonly body: unknown;
   /** Seconds since 1970. */
   readonly now: number;
-  /** Something was written: it is saved, watched and, for a new version, announced. */
-  readonly changed: (change: Change) => void;
+  /**
+   * Something was written: it is saved, watched and, for a new version, announced. Without an argument: something of
+   * the vault as a whole.
+   */
+  readonly changed: (change?: Change) => void;
 };
 
 export type Change = {
@@ -28,6 +31,8 @@ export type Answer = {
   readonly status?: number;
   /** Absent: no content. */
   readonly body?: unknown;
+  /** Beside those of every answer. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** The version it was about, for the audit rows. */
   readonly version?: string;
 };

@@ -1,4 +1,8 @@
 import { certificateOperations } from './certificates.ts';
+import { keyCryptoOperations } from './key-crypto.ts';
+import { randomOperations } from './key-random.ts';
+import { keyReleaseOperations } from './key-release.ts';
+import { keyRotationOperations } from './key-rotation.ts';
 import { keyOperations } from './keys.ts';
 import type { Operation } from './operation.ts';
 import { secretOperations } from './secrets.ts';
@@ -7,5 +11,9 @@ import { secretOperations } from './secrets.ts';
 export const operations: readonly Operation[] = [
   ...secretOperations,
   ...keyOperations,
+  ...keyCryptoOperations,
+  ...keyRotationOperations,
+  ...keyReleaseOperations,
+  ...randomOperations,
   ...certificateOperations,
 ];

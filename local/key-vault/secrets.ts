@@ -1,15 +1,24 @@
 import { z } from 'zod';
 import { AttributesInput, attributesFrom, describe, parseBody, TagsInput } from './bundles.ts';
+import { pfxToPem } from './certificate-contents.ts';
 import { errors } from './errors.ts';
-import { idOf, type Kind, lifecycleOperations, mustBeFree, targetOf } from './lifecycle.ts';
+import { idOf, type Kind, mustBeFree, mustBeOwn, targetOf } from './kind.ts';
+import { lifecycleOperations } from './lifecycle.ts';
 import { type Answer, type Call, nameOf, type Operation } from './operation.ts';
 import { newVersionId, type StoredObject, type Version } from './store.ts';
 import type { Vault } from './vault.ts';
 
-export type SecretVersion = Version & { readonly value: string; contentType?: string };
+export type SecretVersion = Version & {
+  readonly value: string;
+  contentType?: string;
+  /** For that of a certificate: the version before it. */
+  readonly previousVersion?: string;
+};
 export type Secret = StoredObject<SecretVersion>;
 
 const maxValueBytes = 25_600;
+const pfxType = 'application/x-pkcs12';
+const pemType = 'application/x-pem-file';
 
 const ContentType = z.string().max(255).nullish();
 const SetBody = z.object({
@@ -20,7 +29,7 @@ const SetBody = z.object({
 });
 const UpdateBody = SetBody.omit({ value: true });
 
-export const secretKind: Kind<Secret> = {
+const secretKind: Kind<Secret> = {
   type: 'Secret',
   collection: 'secrets',
   idMember: 'id',
@@ -31,6 +40,7 @@ export const secretKind: Kind<Secret> = {
     ...item(version),
     id: idOf(vault, secretKind, name, version.version),
     ...describe(vault, version),
+    ...describeManaged(vault, name, version),
   }),
 };
 
@@ -73,6 +83,8 @@ function setSecret(call: Call): Answer {
     throw errors.badParameter(`Secret value is too long. Maximum allowed is ${maxValueBytes}.`);
   }
   mustBeFree(secretKind, call, name);
+  // Also the name of one that is only being made.
+  if (vault.certificates.find(name) !== null) throw errors.managedByCertificate('Secret', 'set');
   const version: SecretVersion = {
     version: newVersionId(),
     value: input.value,
@@ -91,11 +103,13 @@ function setSecret(call: Call): Answer {
 function getSecret(call: Call): Answer {
   const { object, version } = targetOf(secretKind, call);
   if (!version.enabled) throw errors.disabled('Secret', 'get');
-  return answer(version, withValue(call.vault, object, version));
+  const shown = converted(version, call.query.get('outContentType'));
+  return answer(version, withValue(call.vault, object, shown));
 }
 
 function updateSecret(call: Call): Answer {
   const { object, version } = targetOf(secretKind, call);
+  mustBeOwn('Secret', object, 'update');
   const input = parseBody(UpdateBody, call.body ?? {});
   Object.assign(version, attributesFrom(input.attributes), details(input), { updated: call.now });
   call.changed({ type: 'Secret', object });
@@ -108,6 +122,33 @@ function details(
   return {
     ...(typeof input.contentType === 'string' ? { contentType: input.contentType } : {}),
     ...(input.tags ? { tags: input.tags } : {}),
+  };
+}
+
+/** Adds the secret of a certificate version; see `addManagedKey`. */
+export function addManagedSecret(vault: Vault, name: string, version: SecretVersion): void {
+  const secret = vault.secrets.find(name) ?? vault.secrets.put({ name, versions: [] });
+  secret.versions.push({ ...version, managed: true });
+}
+
+/** Only the PFX of a certificate can be had as something else, and only as PEM. */
+function converted(version: SecretVersion, wanted: string | null): SecretVersion {
+  const { contentType, managed, value } = version;
+  if (wanted === null || wanted === '' || wanted === contentType) return version;
+  const isPfx = managed && contentType === pfxType;
+  if (!isPfx || wanted !== pemType) throw errors.badProperty('outContentType');
+  return { ...version, value: pfxToPem(value), contentType: pemType };
+}
+
+function describeManaged(
+  vault: Vault,
+  name: string,
+  { version, managed, previousVersion }: SecretVersion,
+): Record<string, unknown> {
+  if (managed === undefined) return {};
+  return {
+    kid: idOf(vault, { collection: 'keys' }, name, version),
+    ...(previousVersion === undefined ? {} : { previousVersion }),
   };
 }
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { SortedKeys } from './sorted-keys.ts';
 
 export const objectTypes = ['Secret', 'Key', 'Certificate'] as const;
 export type ObjectType = (typeof objectTypes)[number];
@@ -38,10 +39,26 @@ export type StoreSnapshot<O extends Stored> = {
   readonly deleted: readonly Deleted<O>[];
 };
 
+/** What is under way with a name for a while: its old object is going, or its object is coming back. */
+export type Transition = 'deleting' | 'recovering';
+
 /** The objects of one type in one vault, live and soft-deleted. Knows nothing of HTTP. */
 export class ObjectStore<O extends Stored> {
+  readonly #clock: () => number;
   #live = new Map<string, O>();
   #deleted = new Map<string, Deleted<O>>();
+  #liveKeys = new SortedKeys();
+  #deletedKeys = new SortedKeys();
+  readonly #transitions = new Map<string, { readonly kind: Transition; readonly until: number }>();
+
+  /** @param clock milliseconds since 1970, by which transitions end */
+  constructor(clock: () => number = Date.now) {
+    this.#clock = clock;
+  }
+
+  get size(): number {
+    return this.#live.size;
+  }
 
   find(name: string): O | null {
     return this.#live.get(keyOf(name)) ?? null;
@@ -49,7 +66,9 @@ export class ObjectStore<O extends Stored> {
 
   /** A new object, or the one that takes the place of the live one of that name. */
   put(object: O): O {
-    this.#live.set(keyOf(object.name), object);
+    const key = keyOf(object.name);
+    if (!this.#live.has(key)) this.#liveKeys.add(key);
+    this.#live.set(key, object);
     return object;
   }
 
@@ -59,8 +78,10 @@ export class ObjectStore<O extends Stored> {
       deletedDate: now,
       scheduledPurgeDate: now + retentionDays * 86_400,
     };
-    this.#live.delete(keyOf(object.name));
-    this.#deleted.set(keyOf(object.name), deleted);
+    const key = keyOf(object.name);
+    if (this.#live.delete(key)) this.#liveKeys.delete(key);
+    if (!this.#deleted.has(key)) this.#deletedKeys.add(key);
+    this.#deleted.set(key, deleted);
     return deleted;
   }
 
@@ -69,26 +90,55 @@ export class ObjectStore<O extends Stored> {
     const deleted = this.#deleted.get(keyOf(name));
     if (deleted === undefined) return null;
     if (deleted.scheduledPurgeDate > now) return deleted;
-    this.#deleted.delete(keyOf(name));
+    this.purge(deleted);
     return null;
   }
 
   recover(deleted: Deleted<O>): O {
     const { deletedDate: _when, scheduledPurgeDate: _until, ...object } = deleted;
-    this.#deleted.delete(keyOf(deleted.name));
+    this.purge(deleted);
     return this.put(object as unknown as O);
   }
 
   purge(object: Stored): void {
-    this.#deleted.delete(keyOf(object.name));
+    const key = keyOf(object.name);
+    if (this.#deleted.delete(key)) this.#deletedKeys.delete(key);
   }
 
-  list(): O[] {
-    return byKey(this.#live);
+  /** In the order of upper-cased names. @param after the name or key behind which to start; `null`: at the first */
+  *list(after: string | null = null): Generator<O> {
+    for (const key of this.#liveKeys.from(after === null ? null : keyOf(after))) {
+      const object = this.#live.get(key);
+      if (object !== undefined) yield object;
+    }
   }
 
-  listDeleted(now: number): Deleted<O>[] {
-    return byKey(this.#deleted).filter(({ scheduledPurgeDate }) => scheduledPurgeDate > now);
+  /** As `list`. @param now seconds; what was due to be purged by then is left out */
+  *listDeleted(now: number, after: string | null = null): Generator<Deleted<O>> {
+    for (const key of this.#deletedKeys.from(after === null ? null : keyOf(after))) {
+      const deleted = this.#deleted.get(key);
+      if (deleted !== undefined && deleted.scheduledPurgeDate > now) yield deleted;
+    }
+  }
+
+  /** @param seconds 0: nothing is under way */
+  begin(name: string, kind: Transition, seconds: number): void {
+    if (seconds > 0) {
+      this.#transitions.set(keyOf(name), { kind, until: this.#clock() + seconds * 1000 });
+    }
+  }
+
+  transitionOf(name: string): Transition | null {
+    const transition = this.#transitions.get(keyOf(name));
+    if (transition === undefined) return null;
+    if (transition.until > this.#clock()) return transition.kind;
+    this.#transitions.delete(keyOf(name));
+    return null;
+  }
+
+  /** Whatever is under way is done. */
+  settle(): void {
+    this.#transitions.clear();
   }
 
   snapshot(): StoreSnapshot<O> {
@@ -98,6 +148,9 @@ export class ObjectStore<O extends Stored> {
   load({ live, deleted }: StoreSnapshot<O>): void {
     this.#live = new Map(live.map((object) => [keyOf(object.name), object]));
     this.#deleted = new Map(deleted.map((object) => [keyOf(object.name), object]));
+    this.#liveKeys = new SortedKeys(this.#live.keys());
+    this.#deletedKeys = new SortedKeys(this.#deleted.keys());
+    this.settle();
   }
 }
 
@@ -123,6 +176,35 @@ export function keyOf(name: string): string {
   return name.toUpperCase();
 }
 
-function byKey<T>(objects: ReadonlyMap<string, T>): T[] {
-  return [...objects].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, object]) => object);
+/** Versions in the order of their ids, behind `after` or from the first on. */
+export function* versionsById<V extends Version>(
+  { versions }: StoredObject<V>,
+  after: string | null,
+): Generator<V> {
+  const sorted = sortedVersions(versions);
+  let low = 0;
+  let high = after === null ? 0 : sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle]?.version ?? '') <= (after ?? '')) low = middle + 1;
+    else high = middle;
+  }
+  for (; low < sorted.length; low += 1) yield sorted[low] as V;
+}
+
+type SortedVersions = {
+  readonly count: number;
+  readonly last: Version | undefined;
+  readonly sorted: readonly Version[];
+};
+// By the array in which an object keeps its versions, so that a page of them costs no sort.
+const sortedByArray = new WeakMap<readonly Version[], SortedVersions>();
+
+function sortedVersions(versions: readonly Version[]): readonly Version[] {
+  const known = sortedByArray.get(versions);
+  const last = versions.at(-1);
+  if (known?.count === versions.length && known.last === last) return known.sorted;
+  const sorted = versions.toSorted((a, b) => (a.version < b.version ? -1 : 1));
+  sortedByArray.set(versions, { count: versions.length, last, sorted });
+  return sorted;
 }

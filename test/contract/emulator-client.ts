@@ -10,6 +10,10 @@ import {
 import { createLocalCa, type LocalCa } from '../../local/tls.ts';
 
 const keyVaultAudience = 'https://vault.azure.net';
+const sdkOptions = {
+  disableChallengeResourceVerification: true,
+  retryOptions: { maxRetries: 0 },
+} as const;
 
 /** Identity service and certificates for any number of emulators of one test file. */
 export type Ground = {
@@ -18,6 +22,8 @@ export type Ground = {
   /** A token that a vault accepts. */
   readonly token: string;
   readonly startVaults: (options?: Partial<KeyVaultOptions>) => Promise<KeyVaultEmulator>;
+  /** With which an SDK client of any kind reaches the vaults. */
+  readonly clientOptions: typeof sdkOptions & { readonly tlsOptions: { readonly ca: string } };
   readonly secretClient: (url: string) => SecretClient;
   readonly call: (url: string, wish?: Wish) => Promise<Reply>;
   readonly stop: () => Promise<void>;
@@ -50,10 +56,12 @@ export async function prepareGround(): Promise<Ground> {
   process.env['IDENTITY_HEADER'] = identity.managedIdentity.header;
   const token = await identity.issueToken({ audience: keyVaultAudience });
   const { jwksUri, issuer } = identity;
+  const clientOptions = { ...sdkOptions, tlsOptions: { ca: ca.caPem } };
   return {
     identity,
     ca,
     token,
+    clientOptions,
     startVaults: async (options) => {
       const emulator = await startKeyVault({
         vaults: [{ name: 'main' }],
@@ -64,12 +72,7 @@ export async function prepareGround(): Promise<Ground> {
       started.push(emulator);
       return emulator;
     },
-    secretClient: (url) =>
-      new SecretClient(url, new ManagedIdentityCredential(), {
-        disableChallengeResourceVerification: true,
-        retryOptions: { maxRetries: 0 },
-        tlsOptions: { ca: ca.caPem },
-      }),
+    secretClient: (url) => new SecretClient(url, new ManagedIdentityCredential(), clientOptions),
     call: (url, wish = {}) => call(url, { token, ...wish }, ca.caPem),
     stop: async () => {
       await Promise.all(started.map((emulator) => emulator.stop()));

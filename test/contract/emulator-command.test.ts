@@ -1,11 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { operations } from '../../local/key-vault/operations.ts';
+import { defaultSwitches } from '../../local/key-vault/switches.ts';
+import { createLocalCa } from '../../local/tls.ts';
 
 const children: ChildProcess[] = [];
 afterEach(() => {
@@ -31,6 +34,13 @@ function run(...args: string[]) {
     }
   };
   return { child, output, exited, printed };
+}
+
+function aState(name: string) {
+  const empty = { live: [], deleted: [] };
+  const version = { version: '0'.repeat(32), value: 'v', enabled: true, created: 1, updated: 1 };
+  const secrets = { live: [{ name, versions: [version] }], deleted: [] };
+  return { format: 2, vaults: { main: { secrets, keys: empty, certificates: empty } } };
 }
 
 describe('npm run emulator', () => {
@@ -69,6 +79,50 @@ describe('npm run emulator', () => {
     await rm(dir, { recursive: true });
   });
 
+  it('starts with a given state, on a plain port too, and leaves its CA where it is told', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'keyturn-'));
+    const [state, caFile] = [join(dir, 'state.json'), join(dir, 'trust.pem')];
+    await writeFile(state, JSON.stringify(aState('loaded')));
+    const options = ['--port', '0', '--http-port', '0', '--load', state, '--ca-file', caFile];
+    const { output, printed } = run(...options);
+    await printed('Ctrl-C');
+    const control = /^control API: (\S+)$/m.exec(output.text)?.[1];
+    const held = (await (await fetch(`${control}/state`)).json()) as ReturnType<typeof aState>;
+    expect(held.vaults.main.secrets).toEqual(aState('loaded').vaults.main.secrets);
+    const plain = /^vault main, plain: (http:\S+)$/m.exec(output.text)?.[1];
+    expect((await fetch(`${plain}/secrets/loaded?api-version=7.4`)).status).toBe(401);
+    expect(output.text).toContain(`export NODE_EXTRA_CA_CERTS=${caFile}`);
+    expect(await readFile(caFile, 'utf8')).toMatch(/^-----BEGIN CERTIFICATE-----/);
+    await rm(dir, { recursive: true });
+  });
+
+  it('serves with a certificate from outside', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'keyturn-'));
+    const { caPem, cert, key } = await createLocalCa();
+    const [certFile, keyFile] = [join(dir, 'cert.pem'), join(dir, 'key.pem')];
+    await writeFile(certFile, cert);
+    await writeFile(keyFile, key);
+    const { output, printed } = run('--port', '0', '--tls-cert', certFile, '--tls-key', keyFile);
+    await printed('Ctrl-C');
+    expect(output.text).not.toContain('NODE_EXTRA_CA_CERTS');
+    const url = new URL(/^vault main: (\S+)$/m.exec(output.text)?.[1] ?? '');
+    const socket = connect({ host: 'localhost', port: Number(url.port), ca: caPem });
+    await once(socket, 'secureConnect');
+    expect(socket.authorized).toBe(true);
+    socket.destroy();
+    await rm(dir, { recursive: true });
+  });
+
+  it.each([
+    ['half a certificate', ['--tls-cert', 'x'], 2, /--tls-cert and --tls-key go together/],
+    ['a state that is not there', ['--load', '/nowhere/state.json'], 1, /\/nowhere\/state\.json/],
+    ['a certificate that is not there', ['--tls-cert', '/a', '--tls-key', '/b'], 1, /ENOENT/],
+  ])('refuses %s', async (_, args, code, message) => {
+    const { output, exited } = run('--port', '0', ...args);
+    expect(await exited).toBe(code);
+    expect(output.text.trim()).toMatch(message);
+  });
+
   it.each([[['--nonsense']], [['--port', 'x']], [['positional']]])(
     'refuses %j with one line',
     async (args) => {
@@ -86,9 +140,10 @@ describe('npm run emulator', () => {
 });
 
 describe('docs/emulator.md', () => {
-  it('names every operation and no option that does not exist', async () => {
+  it('names every operation and switch, and no option that does not exist', async () => {
     const text = await readFile('docs/emulator.md', 'utf8');
     for (const { id } of operations) expect(text).toContain(`\`${id}\``);
+    for (const name of Object.keys(defaultSwitches)) expect(text).toContain(`\`${name}\``);
     const { output, exited } = run('--help');
     expect(await exited).toBe(0);
     const options = text.matchAll(/`(--[a-z-]+)/g);

@@ -1,6 +1,7 @@
 import { Server } from 'node:net';
 
-const listen: (this: Server, ...args: unknown[]) => Server = Server.prototype.listen;
+// Its overloads say nothing of arguments that are handed on.
+const listen = Server.prototype.listen as (this: Server, ...args: unknown[]) => Server;
 
 /** In streaming mode the library serves HTTP itself, on every address of the machine; here the machine is enough. */
 export function listenOnLoopback(): void {

@@ -1,0 +1,32 @@
+import { z } from 'zod';
+import { parseControlBody } from './body.ts';
+import type { ControlCall, ControlPlane, ControlReply, ControlRoute } from './plane.ts';
+
+export const clockRoutes: readonly ControlRoute[] = [
+  ['GET', /^\/clock$/, ({ plane }) => getClock(plane)],
+  ['PUT', /^\/clock$/, setClock],
+  ['POST', /^\/clock\/advance$/, advanceClock],
+];
+
+const Time = z.strictObject({ now: z.iso.datetime({ offset: true }) });
+const hundredYears = 100 * 366 * 86_400;
+const Step = z.strictObject({ seconds: z.number().min(0).max(hundredYears) });
+
+function getClock({ clock }: ControlPlane): ControlReply {
+  const now = clock.now();
+  const body = { now: new Date(now).toISOString(), offsetMs: now - Date.now() };
+  return { status: 200, body };
+}
+
+/** Answers when everything that became due on the way is done. */
+async function setClock({ plane, body }: ControlCall): Promise<ControlReply> {
+  const { now } = parseControlBody(Time, body);
+  await plane.clock.set(Date.parse(now));
+  return getClock(plane);
+}
+
+async function advanceClock({ plane, body }: ControlCall): Promise<ControlReply> {
+  const { seconds } = parseControlBody(Step, body);
+  await plane.clock.set(plane.clock.now() + seconds * 1000);
+  return getClock(plane);
+}
