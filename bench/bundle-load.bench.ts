@@ -25,7 +25,7 @@ export const bench: Bench = {
   },
 };
 
-/** What the app has loaded once a request has been answered and a rotation has run. */
+/** What the app has loaded once a request has been answered, a rotation has run, and telemetry was sent. */
 const packages = [
   '@azure/functions',
   '@azure/identity',
@@ -33,6 +33,11 @@ const packages = [
   '@azure/data-tables',
   '@azure/storage-queue',
   '@azure/storage-blob',
+  '@opentelemetry/sdk-trace-node',
+  '@opentelemetry/sdk-metrics',
+  '@opentelemetry/exporter-trace-otlp-http',
+  '@opentelemetry/exporter-metrics-otlp-http',
+  '@azure/monitor-opentelemetry-exporter',
   'jose',
   'zod',
   'pg',

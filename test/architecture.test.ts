@@ -17,7 +17,7 @@ interface Rule {
   readonly packages: RegExp;
 }
 
-const floor = 'src/core/(config|errors|secret-string|clock|log|telemetry)\\.ts';
+const floor = 'src/core/(config|errors|secret-string|clock|log|telemetry|invocation)\\.ts';
 const core = (...folders: string[]) =>
   new RegExp(`^(${[floor, ...folders.map((folder) => `src/core/${folder}`)].join('|')})`);
 const nothing = /^$/;
@@ -32,8 +32,16 @@ const law: readonly Rule[] = [
   { files: /^src\/core\/(app|index)\.ts/, own: /^src\/core\//, packages: nothing },
   { files: /^src\/core\/storage\//, own: core('storage/'), packages: zod },
   { files: /^src\/core\/auth\//, own: core('auth/'), packages: /^(zod|jose)$/ },
-  { files: /^src\/core\/crypto\//, own: core('crypto/', 'vault/ports.ts'), packages: zod },
-  { files: /^src\/core\/vault\//, own: core('vault/'), packages: /^(zod|lru-cache|cockatiel)$/ },
+  {
+    files: /^src\/core\/crypto\//,
+    own: core('crypto/', 'vault/(ports|keys)\\.ts'),
+    packages: zod,
+  },
+  {
+    files: /^src\/core\/vault\//,
+    own: core('vault/'),
+    packages: /^(zod|lru-cache|cockatiel|@noble\/curves)$/,
+  },
   ...['simulation', 'events', 'policies'].map((folder) => ({
     files: new RegExp(`^src/core/${folder}/`),
     own: core(`${folder}/`, 'vault/', 'storage/'),
@@ -65,9 +73,20 @@ const law: readonly Rule[] = [
   },
   { files: /^src\/core\/operations\//, own: /^src\/core\/(?!azure\/|app\.ts)/, packages: zod },
   {
+    files: /^src\/core\/azure\/telemetry/,
+    own: core('azure/telemetry'),
+    packages: /^(@opentelemetry\/[^/]+|@azure\/(identity|monitor-opentelemetry-exporter))$/,
+  },
+  {
     files: /^src\/core\/azure\//,
     own: core('azure/', 'storage/', 'vault/'),
-    packages: /^(@azure\/(?!functions)[^/]+|applicationinsights)$/,
+    packages: /^@azure\/(?!functions|monitor)[^/]+$/,
+  },
+  {
+    // Commands over the HTTP API, and the few that work offline with a capability of their own.
+    files: /^src\/cli\//,
+    own: new RegExp(`^(src/cli/|${floor}|src/core/(index\\.ts|operations/index\\.ts|simulation/))`),
+    packages: nothing,
   },
   {
     files: /^src\/functions\//,
@@ -145,6 +164,7 @@ describe('the import law', () => {
       'src/core/operations/x.ts',
       "await import('../azure/storage.ts');",
     ],
+    ['an exporter in a capability', 'src/core/vault/x.ts', "import '@opentelemetry/api';"],
     ['logic at the edge', 'src/functions/x.ts', "export { a } from '../core/rotation/engine.ts';"],
   ])('sees %s', (_, file, text) => {
     expect(breaches(edgesOf(file, text))).toHaveLength(1);

@@ -72,6 +72,16 @@ const KeysUrl = z
     message: 'use https; plain http is for loopback hosts only',
   });
 
+/** As text: what else reads it, reads it from the environment. */
+const Milliseconds = z
+  .string()
+  .regex(/^[1-9][0-9]{2,7}$/, 'write a number of milliseconds, 100 or more');
+
+/** The platform and OpenTelemetry take what is empty for unset. */
+function orEmpty(schema: z.ZodType<string, string>) {
+  return z.preprocess((given) => (given === '' ? undefined : given), schema.optional());
+}
+
 /** NCRONTAB: five or six fields. */
 const Schedule = z
   .string()
@@ -102,6 +112,20 @@ const Settings = z
     KEYTURN_WEBHOOK_HOSTS: List.prefault(''),
     KEYTURN_SWEEP_SCHEDULE: Schedule.default(defaultSchedules.sweep),
     KEYTURN_SCAN_SCHEDULE: Schedule.default(defaultSchedules.scan),
+    OTEL_EXPORTER_OTLP_ENDPOINT: orEmpty(
+      z.url({ protocol: /^https?$/, error: 'write an http or https URL' }),
+    ),
+    OTEL_EXPORTER_OTLP_TIMEOUT: orEmpty(Milliseconds),
+    OTEL_METRIC_EXPORT_INTERVAL: orEmpty(Milliseconds),
+    OTEL_SERVICE_NAME: orEmpty(z.string()),
+    OTEL_TRACES_SAMPLER: orEmpty(z.string()),
+    APPLICATIONINSIGHTS_CONNECTION_STRING: orEmpty(
+      z.string().regex(/InstrumentationKey=/i, 'write a connection string with InstrumentationKey'),
+    ),
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: orEmpty(z.string()),
+    AzureFunctionsJobHost__telemetryMode: orEmpty(z.string()),
+    WEBSITE_SITE_NAME: orEmpty(z.string()),
+    WEBSITE_INSTANCE_ID: orEmpty(z.string()),
   })
   .superRefine(checkStorage, { when: () => true })
   .superRefine(checkPending, { when: ({ value }) => Pair.safeParse(value).success });

@@ -24,6 +24,11 @@ const errorTable = {
   vault_read_only: { status: 503, retryable: true, public: 'The vault is read-only at present.' },
   vault_throttled: { status: 503, retryable: true, public: 'The vault is throttling.' },
   vault_unavailable: { status: 503, retryable: true, public: 'The vault cannot be reached.' },
+  circuit_open: {
+    status: 503,
+    retryable: true,
+    public: 'The vault did not answer lately and is left alone for a moment.',
+  },
   vault_rejected: { status: 502, retryable: false, public: 'The vault rejected the request.' },
   storage_unavailable: { status: 503, retryable: true, public: 'Storage cannot be reached.' },
   target_unreachable: { status: 502, retryable: true, public: 'The target cannot be reached.' },

@@ -102,6 +102,21 @@ describe('a guarded vault', () => {
     expect(await arrived()).toHaveLength(1);
   });
 
+  it('is asked once for a key, and no more for what needs only its public half', async () => {
+    const { vault } = guarded({ limits: patient });
+    const { id } = await vault.keys.create(name, { type: 'RSA' });
+    await control(emulator, 'DELETE', '/audit');
+    const plaintext = Buffer.from('correct horse');
+    const encrypt = () => vault.keys.encrypt(name, { algorithm: 'RSA-OAEP-256', plaintext });
+    const encrypted = await Promise.all(Array.from({ length: 20 }, encrypt));
+    expect(encrypted.map(({ keyId }) => keyId)).toEqual(encrypted.map(() => id));
+    expect((await arrived()).map(({ operation }) => operation)).toEqual(['getKey']);
+    const ciphertext = encrypted[0]?.result ?? plaintext;
+    const decrypted = await vault.keys.decrypt(name, { algorithm: 'RSA-OAEP-256', ciphertext });
+    expect(Buffer.from(decrypted.result)).toEqual(plaintext);
+    expect((await arrived()).map(({ operation }) => operation)).toEqual(['getKey', 'decrypt']);
+  });
+
   it('gets one request when the time of a secret is nearly over, and none waits for it', async () => {
     const { read, clock } = guarded({ limits: patient });
     await read();

@@ -15,6 +15,7 @@ import type { SecretService } from '../../src/core/vault/ports.ts';
 import { type Ground, prepareGround } from './emulator-client.ts';
 import {
   adapter,
+  cached,
   control as controlOf,
   patient,
   type Subject,
@@ -36,7 +37,9 @@ afterAll(() => ground?.stop());
 const config = [{ alias: 'main', purpose: 'main' }] as const;
 const vaultUrl = () => emulator.vaults[0]?.url ?? '';
 const azureVaults = (allowed = patient) =>
-  createVaults([{ alias: 'main', purpose: 'main', url: vaultUrl() }], processCredential(), allowed);
+  createVaults([{ alias: 'main', purpose: 'main', url: vaultUrl() }], processCredential(), {
+    limits: allowed,
+  });
 const impatient: Limits = { ...limits, perTryMs: 400, overallMs: 400 };
 
 const control = <T>(method: string, path: string, body?: unknown) =>
@@ -56,6 +59,7 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
 describe.each([
   ['a simulated vault', simulated],
   ['Key Vault', () => adapter(ground, emulator)],
+  ['Key Vault behind a cache', () => cached(ground, emulator)],
 ] as const)('secrets of %s', (_name, open) => {
   let subject: Subject;
   let secrets: SecretService;
@@ -469,7 +473,7 @@ describe('Key Vault under faults', () => {
       },
     };
     const vault = { alias: 'main', purpose: 'main', url: vaultUrl() } as const;
-    const deaf = createVaults([vault], credential, impatient).get('main').secrets;
+    const deaf = createVaults([vault], credential, { limits: impatient }).get('main').secrets;
     await expect(deaf.get(name)).rejects.toEqual(failure('vault_unavailable'));
     expect(asked).toBeGreaterThan(0);
   });
@@ -527,7 +531,7 @@ describe('Key Vault behind somebody else’s answers', () => {
     const address = server.address();
     const port = typeof address === 'object' ? address?.port : 0;
     const vault = { alias: 'main', purpose: 'main', url: `https://localhost:${port}` } as const;
-    secrets = createVaults([vault], processCredential(), impatient).get('main').secrets;
+    secrets = createVaults([vault], processCredential(), { limits: impatient }).get('main').secrets;
   });
   afterAll(() => {
     server.closeAllConnections();
@@ -565,7 +569,9 @@ describe('Key Vault behind somebody else’s answers', () => {
 
   it('keeps the resource check for every host but this machine', async () => {
     const vault = { alias: 'main', purpose: 'main', url: 'https://nowhere.invalid' } as const;
-    const { secrets: nowhere } = createVaults([vault], processCredential(), impatient).get('main');
+    const { secrets: nowhere } = createVaults([vault], processCredential(), {
+      limits: impatient,
+    }).get('main');
     await expect(nowhere.get('x')).rejects.toEqual(failure('vault_unavailable'));
   });
 });

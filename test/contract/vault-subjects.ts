@@ -3,6 +3,10 @@ import { processCredential } from '../../src/core/azure/credential.ts';
 import { createVaults } from '../../src/core/azure/key-vault.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { type SimulatedVaults, simulatedVaults } from '../../src/core/simulation/vault.ts';
+import { vaultBreaker } from '../../src/core/vault/breaker.ts';
+import { ObjectCache } from '../../src/core/vault/cache.ts';
+import { clientVaults } from '../../src/core/vault/clients.ts';
+import { vaultConcurrency } from '../../src/core/vault/concurrency.ts';
 import type { Limits } from '../../src/core/vault/pipeline.ts';
 import type { Vaults } from '../../src/core/vault/ports.ts';
 import type { Ground } from './emulator-client.ts';
@@ -42,7 +46,9 @@ export function adapter(ground: Ground, emulator: KeyVaultEmulator): Subject {
   const url = emulator.vaults[0]?.url ?? '';
   const sdk = ground.secretClient(url);
   return {
-    vaults: createVaults([{ alias: 'main', purpose: 'main', url }], processCredential(), patient),
+    vaults: createVaults([{ alias: 'main', purpose: 'main', url }], processCredential(), {
+      limits: patient,
+    }),
     setReadOnly: (readOnly) => control(emulator, 'PUT', '/vaults/main/mode', { readOnly }),
     disable: async (name) => {
       const { properties } = await sdk.getSecret(name);
@@ -55,6 +61,30 @@ export function adapter(ground: Ground, emulator: KeyVaultEmulator): Subject {
       const names: string[] = [];
       for await (const { name } of sdk.listDeletedSecrets()) names.push(name);
       return names.sort();
+    },
+  };
+}
+
+/** The same behind a cache, with every guard; what its keeper does goes through it, or it would not know. */
+export function cached(ground: Ground, emulator: KeyVaultEmulator): Subject {
+  const url = emulator.vaults[0]?.url ?? '';
+  const direct = createVaults([{ alias: 'main', purpose: 'main', url }], processCredential(), {
+    limits: patient,
+    breaker: vaultBreaker,
+    concurrency: vaultConcurrency,
+    budget: { share: 1, transactions: 100_000 },
+  });
+  const vaults = clientVaults(direct, { cache: new ObjectCache() });
+  const { secrets } = vaults.get('main');
+  return {
+    ...adapter(ground, emulator),
+    vaults,
+    disable: async (name) => {
+      const { properties } = await secrets.get(name);
+      await secrets.update(name, properties.version, { enabled: false });
+    },
+    softDelete: async (name) => {
+      await secrets.delete(name);
     },
   };
 }

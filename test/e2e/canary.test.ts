@@ -29,6 +29,7 @@ import {
   targetFor,
   webhookTo,
 } from '../support/e2e-world.ts';
+import { type OtlpReceiver, startOtlpReceiver } from '../support/otlp-receiver.ts';
 
 // Every secret there is, looked for everywhere it must not be. Where a value must be, and is not
 // looked for: the values of the vaults themselves (their tags and properties are searched), the
@@ -39,6 +40,7 @@ import {
 let ground: Ground;
 let app: RunningApp;
 let sealed: RunningApp;
+let telemetry: OtlpReceiver;
 const recorders: Record<string, Recorder> = {};
 const answers: Buffer[] = [];
 const canaries: Canary[] = [];
@@ -60,6 +62,7 @@ beforeAll(async () => {
   for (const [name, port] of Object.entries(azurite.ports)) {
     recorders[name] = await startRecorder(port);
   }
+  telemetry = await startOtlpReceiver();
   recorders['postgres'] = await startRecorder(postgres.port);
   recorders['identity'] = await startRecorder(Number(new URL(identity.url).port));
   const { endpoint, header } = identity.managedIdentity;
@@ -74,6 +77,8 @@ beforeAll(async () => {
   await ground.pending.setSecret('sealing-key', sealingKey);
   const overrides = {
     KEYTURN_RETRY_SECONDS: '1',
+    OTEL_EXPORTER_OTLP_ENDPOINT: telemetry.url,
+    OTEL_METRIC_EXPORT_INTERVAL: '1000',
     AzureWebJobsStorage: recordedStorage(),
     IDENTITY_ENDPOINT: endpoint.replace(/:\d+/, `:${recorders['identity'].port}`),
   };
@@ -87,6 +92,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const child of children) child.kill('SIGKILL');
   await ground?.stop();
+  await telemetry?.stop();
   await Promise.all(Object.values(recorders).map((recorder) => recorder.stop()));
 }, 60_000);
 
@@ -240,6 +246,16 @@ const sinks: readonly Sink[] = [
           .join('\n'),
       ),
   },
+  {
+    name: 'spans and metrics',
+    read: () =>
+      Buffer.from(
+        telemetry
+          .bodies()
+          .map(({ text }) => text)
+          .join('\n'),
+      ),
+  },
   { name: 'answers of the API', read: () => Buffer.concat(answers) },
   { name: 'tags and properties in the vaults', read: vaultProperties },
   { name: 'audit of the emulated vaults', read: emulatorControl },
@@ -263,6 +279,7 @@ describe('the search', () => {
     'what went to and from PostgreSQL': (text) => query(text),
     'log of PostgreSQL': (text) => query(text),
     webhooks: (text) => callApi(`${ground.hook.url}/bait`, { method: 'POST', body: { text } }),
+    'spans and metrics': (text) => callApi(`${telemetry.url}/bait`, { method: 'POST', body: text }),
     'answers of the API': (text) => {
       const location = `http://x.example/${Buffer.from(text).toString('latin1')}`;
       ground.hook.answers.set('/echo', { status: 302, location });

@@ -93,6 +93,21 @@ describe('the configuration', () => {
       { KEYTURN_SWEEP_SCHEDULE: 'hunter2' },
       'KEYTURN_SWEEP_SCHEDULE: write five or six cron fields, such as 0 * * * * *',
     ],
+    [
+      'a receiver of telemetry that is no URL',
+      { OTEL_EXPORTER_OTLP_ENDPOINT: 'hunter2:4318' },
+      'OTEL_EXPORTER_OTLP_ENDPOINT: write an http or https URL',
+    ],
+    [
+      'metrics in no time',
+      { OTEL_METRIC_EXPORT_INTERVAL: '0' },
+      'OTEL_METRIC_EXPORT_INTERVAL: write a number of milliseconds, 100 or more',
+    ],
+    [
+      'a connection string without its key',
+      { APPLICATIONINSIGHTS_CONNECTION_STRING: 'hunter2' },
+      'APPLICATIONINSIGHTS_CONNECTION_STRING: write a connection string with InstrumentationKey',
+    ],
     ['vaults that are no JSON', { KEYTURN_VAULTS: 'hunter2' }, 'KEYTURN_VAULTS: write JSON'],
     [
       'vaults that are no list',
@@ -209,6 +224,15 @@ describe('the configuration', () => {
       'AzureWebJobsStorage',
       'KEYTURN_PENDING',
     ]);
+  });
+
+  it('takes telemetry settings that are empty for unset', () => {
+    const empty = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: '',
+      APPLICATIONINSIGHTS_CONNECTION_STRING: '',
+      AzureFunctionsJobHost__telemetryMode: '',
+    };
+    expect(parseConfig({ ...environment, ...empty })).toEqual(parseConfig(environment));
   });
 
   it('comes from the environment', () => {

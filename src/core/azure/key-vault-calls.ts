@@ -6,23 +6,44 @@ import { isLoopback } from './loopback.ts';
 /** What one call tells the policies below, and what they tell it. */
 export interface CallContext {
   readonly signal: AbortSignal;
-  readonly guard?: (() => void) | undefined;
-  /** Where the next page of a list is; null at the end. */
+  readonly guard: (() => void) | undefined;
+  /** Of a list only. */
+  readonly page: Page | null;
+}
+
+/** A page of a list as it came. */
+export interface Page {
+  body: string | null;
+  /** Null at the end of the list. */
   nextLink: string | null;
 }
 
 /** The options that the clients of secrets, keys and certificates have in common. */
 export type ClientOptions = Omit<SecretClientOptions, 'serviceVersion'>;
 
-const calls = new AsyncLocalStorage<CallContext>();
+/** A member of the signal that the SDK hands on to the requests of a call; a WeakMap shows in the cost of a call. */
+const ofSignal = Symbol('call');
+type CallSignal = AbortSignal & { [ofSignal]?: CallContext };
+/** Where it does not: the pages of a list, but for the first, are fetched without a signal. */
+const pages = new AsyncLocalStorage<CallContext>();
 
-/** Runs `work` so that its requests heed `context`. */
-export function inCall<T>(context: CallContext, work: () => Promise<T>): Promise<T> {
-  return calls.run(context, work);
+/** Lets the requests that carry the signal of `context` heed it. */
+export function beginCall(context: CallContext): void {
+  (context.signal as CallSignal)[ofSignal] = context;
+}
+
+/** Runs `work`, which fetches a page that is not the first, so that its requests heed `context`. */
+export function inPages<T>(context: CallContext, work: () => Promise<T>): Promise<T> {
+  return pages.run(context, work);
+}
+
+function findCall(signal: object | undefined): CallContext | undefined {
+  return (signal as CallSignal | undefined)?.[ofSignal] ?? pages.getStore();
 }
 
 /** Options of every Key Vault client: one try, our policies, and relaxed only for this very machine. */
 export function clientOptions(vaultUrl: string): ClientOptions {
+  const { origin } = new URL(vaultUrl);
   return {
     retryOptions: { maxRetries: 0 },
     disableChallengeResourceVerification: isLoopback(vaultUrl),
@@ -31,15 +52,12 @@ export function clientOptions(vaultUrl: string): ClientOptions {
         position: 'perCall',
         policy: {
           name: 'keyturnPages',
-          // The SDK fetches later pages without a signal and keeps their links to itself.
-          sendRequest: async (request, next) => {
-            const call = calls.getStore();
+          sendRequest: (request, next) => {
+            const call = findCall(request.abortSignal);
             if (call === undefined) return next(request);
             request.abortSignal ??= call.signal;
-            checkOrigin(request.url, vaultUrl);
-            const response = await next(request);
-            call.nextLink = findNextLink(response.bodyAsText);
-            return response;
+            checkOrigin(request.url, origin);
+            return call.page === null ? next(request) : readPage(next(request), call.page);
           },
         },
       },
@@ -48,7 +66,7 @@ export function clientOptions(vaultUrl: string): ClientOptions {
         policy: {
           name: 'keyturnGuard',
           sendRequest: (request, next) => {
-            calls.getStore()?.guard?.();
+            findCall(request.abortSignal)?.guard?.();
             return next(request);
           },
         },
@@ -58,12 +76,23 @@ export function clientOptions(vaultUrl: string): ClientOptions {
 }
 
 /** A page link that leads to another host would carry our token there. */
-function checkOrigin(url: string, vaultUrl: string): void {
-  if (new URL(url).host === new URL(vaultUrl).host) return;
-  throw new AppError('vault_rejected', { detail: `a link of ${vaultUrl} leads to another host` });
+function checkOrigin(url: string, origin: string): void {
+  if (url.startsWith(`${origin}/`) || new URL(url).origin === origin) return;
+  throw new AppError('vault_rejected', { detail: `a link of ${origin} leads to another host` });
 }
 
-function findNextLink(body: string | null | undefined): string | null {
+/** The SDK keeps the links of pages to itself. */
+async function readPage<Answer extends { readonly bodyAsText?: string | null }>(
+  answer: Promise<Answer>,
+  page: Page,
+): Promise<Answer> {
+  const response = await answer;
+  page.body = response.bodyAsText ?? null;
+  page.nextLink = findNextLink(page.body);
+  return response;
+}
+
+function findNextLink(body: string | null): string | null {
   if (!body?.includes('"nextLink"')) return null;
   try {
     const { nextLink } = JSON.parse(body) as { nextLink?: unknown };

@@ -1,21 +1,36 @@
 /** How a client of the SDK is made on first use, and how its requests are sent. */
 import type { TokenCredential } from '@azure/identity';
-import { callRemote, type Limits } from '../vault/pipeline.ts';
-import { type CallContext, type ClientOptions, clientOptions, inCall } from './key-vault-calls.ts';
+import { weightOf } from '../vault/budget.ts';
+import { createVaultCaller, type VaultCaller } from '../vault/calls.ts';
+import type { Limits } from '../vault/pipeline.ts';
+import {
+  beginCall,
+  type CallContext,
+  type ClientOptions,
+  clientOptions,
+  inPages,
+} from './key-vault-calls.ts';
 import { judgeVaultError } from './key-vault-errors.ts';
+import { openSessions, type Use } from './key-vault-session.ts';
 
 export interface Connection<Client> {
   readonly alias: string;
-  readonly limits: Limits;
-  /** The client, once its first request has been answered; before that, to one call at a time. */
-  readonly use: <T>(work: (client: Client) => Promise<T>) => Promise<T>;
+  readonly caller: VaultCaller;
+  readonly use: Use<Client>;
 }
 
 export interface Request {
   /** What is attempted, for error messages: `get orders-db`. */
   readonly what: string;
+  /** What the vault calls it, and on which object; default: `what`, and none. */
+  readonly operation?: string;
+  readonly object?: string | null;
   readonly repeatable: boolean;
+  /** Whether a refusal may be quoted; default: as repeatable, since what creates something carries the value. */
+  readonly isQuotable?: boolean;
   readonly guard?: (() => void) | undefined;
+  /** Whether the answer is a page, and the next one's link is wanted. */
+  readonly isList?: boolean;
 }
 
 /** Loads the SDK and makes the client. */
@@ -25,30 +40,36 @@ export type Open<Client> = (
   options: ClientOptions,
 ) => Promise<Client>;
 
+/** @param by what all that calls this vault has in common, or the limits of a caller of its own */
 export function connect<Client>(
   vault: { readonly alias: string; readonly url: string },
   credential: TokenCredential,
-  limits: Limits,
+  by: VaultCaller | Limits,
   open: Open<Client>,
 ): Connection<Client> {
-  const load = () => open(vault.url, credential, clientOptions(vault.url));
-  return { alias: vault.alias, limits, use: opener(load) };
+  const caller = 'call' in by ? by : createVaultCaller(vault.alias, { limits: by });
+  const use = openSessions(credential, (identity) =>
+    open(vault.url, identity, clientOptions(vault.url)),
+  );
+  return { alias: vault.alias, caller, use };
 }
 
 export function send<Client, T>(
-  connection: Connection<Client>,
+  { alias, caller, use }: Connection<Client>,
   request: Request,
   run: (client: Client, context: CallContext, attempt: number) => Promise<T>,
 ): Promise<T> {
-  const { alias, limits, use } = connection;
-  return callRemote({
-    limits,
-    repeatable: request.repeatable,
+  const { what, operation = what, object = null, repeatable, guard } = request;
+  const { isQuotable = repeatable, isList = false } = request;
+  return caller.call({
+    ...{ operation, object, repeatable, weight: weightOf(operation) },
     run: (signal, attempt) => {
-      const context: CallContext = { signal, guard: request.guard, nextLink: null };
-      return inCall(context, () => use((client) => run(client, context, attempt)));
+      const context = { signal, guard, page: isList ? { body: null, nextLink: null } : null };
+      beginCall(context);
+      return use((client) => run(client, context, attempt));
     },
-    judge: (cause) => judgeVaultError(cause, `${request.what} in ${alias}`),
+    judge: (cause, call) =>
+      judgeVaultError(cause, { ...call, what: `${what} in ${alias}`, isQuotable }),
   });
 }
 
@@ -56,23 +77,32 @@ interface Listing<Item> {
   byPage(settings: { continuationToken?: string }): AsyncIterator<readonly Item[]>;
 }
 
-/** Every item of a list; one call a page. */
+/**
+ * Every item of a list; one call a page.
+ *
+ * @param read gets the item as it came, too: the SDK drops members of some
+ */
 export async function* pages<Client, Item, T>(
   connection: Connection<Client>,
-  what: string,
+  what: string | Pick<Request, 'what' | 'operation' | 'object'>,
   open: (client: Client, options: { abortSignal: AbortSignal }) => Listing<Item>,
-  read: (item: Item) => T,
+  read: (item: Item, wire: () => unknown) => T,
 ): AsyncIterable<T> {
   let link: string | null = null;
   do {
     const from: { continuationToken?: string } = link === null ? {} : { continuationToken: link };
     const page: { items: T[]; next: string | null } = await send(
       connection,
-      { what, repeatable: true },
+      { ...(typeof what === 'string' ? { what } : what), repeatable: true, isList: true },
       async (client, context) => {
         const listing = open(client, { abortSignal: context.signal }).byPage(from);
-        const { value } = await listing.next();
-        return { items: ((value ?? []) as readonly Item[]).map(read), next: context.nextLink };
+        const next = () => listing.next();
+        const { value } = await (link === null ? next() : inPages(context, next));
+        const wireAt = wireItems(context.page?.body ?? null);
+        return {
+          items: ((value ?? []) as readonly Item[]).map((item, at) => read(item, () => wireAt(at))),
+          next: context.page?.nextLink ?? null,
+        };
       },
     );
     yield* page.items;
@@ -80,37 +110,11 @@ export async function* pages<Client, Item, T>(
   } while (link !== null);
 }
 
-/**
- * The client, loaded and made on first use. Until the vault has answered once, calls go one by one:
- * the SDK strips the body off its first request to provoke the challenge, and when two first
- * requests overlap it may send the real one without its body.
- */
-function opener<Client>(load: () => Promise<Client>): Connection<Client>['use'] {
-  let client: Promise<Client> | null = null;
-  let isOpen = false;
-  let first: Promise<unknown> | null = null;
-  return async (work) => {
-    client ??= load();
-    const ready = await client;
-    while (!isOpen && first !== null) await first.catch(() => undefined);
-    if (isOpen) return work(ready);
-    const running = work(ready).finally(() => {
-      first = null;
-    });
-    first = running;
-    try {
-      const result = await running;
-      isOpen = true;
-      return result;
-    } catch (error) {
-      isOpen = hasAnswered(error);
-      throw error;
-    }
+/** The items of a page as they came; read when the first is asked for. */
+function wireItems(body: string | null): (at: number) => unknown {
+  let items: readonly unknown[] | null = null;
+  return (at) => {
+    items ??= (JSON.parse(body ?? '{}') as { readonly value?: readonly unknown[] }).value ?? [];
+    return items[at];
   };
-}
-
-/** True when the vault itself refused, so that its challenge is behind us. */
-function hasAnswered(error: unknown): boolean {
-  const { statusCode } = error as { statusCode?: number };
-  return statusCode !== undefined && statusCode !== 401 && statusCode < 500;
 }

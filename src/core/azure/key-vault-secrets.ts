@@ -8,6 +8,7 @@ import type {
 } from '@azure/keyvault-secrets';
 import { AppError, hasCode } from '../errors.ts';
 import { SecretString } from '../secret-string.ts';
+import type { VaultCaller } from '../vault/calls.ts';
 import { type Limits, vaultLimits } from '../vault/pipeline.ts';
 import type {
   DeletedSecret,
@@ -21,7 +22,14 @@ import {
   checkSecretName,
   checkVersion,
 } from '../vault/secret-rules.ts';
-import { type Connection as AnyConnection, connect, pages, send } from './key-vault-connection.ts';
+import {
+  type Connection as AnyConnection,
+  connect,
+  pages,
+  type Request,
+  send,
+} from './key-vault-connection.ts';
+import { type LifecycleCalls, lifecycle } from './key-vault-lifecycle.ts';
 
 type Connection = AnyConnection<SecretClient>;
 
@@ -33,9 +41,9 @@ const unknownMs = 5_000;
 export function azureSecrets(
   vault: { readonly alias: string; readonly url: string },
   credential: TokenCredential,
-  limits: Limits = vaultLimits,
+  by: VaultCaller | Limits = vaultLimits,
 ): SecretService {
-  const connection = connect(vault, credential, limits, async (url, identity, options) => {
+  const connection = connect(vault, credential, by, async (url, identity, options) => {
     const { SecretClient } = await import('@azure/keyvault-secrets');
     return new SecretClient(url, identity, options);
   });
@@ -43,7 +51,7 @@ export function azureSecrets(
     get: async (name, version) => {
       checkSecretName(name);
       if (version !== undefined) checkVersion(version);
-      const request = { what: `get ${name}`, repeatable: true };
+      const request = reading('get', 'getSecret', name);
       return send(connection, request, async (client, { signal }) => {
         const options = version === undefined ? {} : { version };
         const secret = await client.getSecret(name, { ...options, abortSignal: signal });
@@ -57,7 +65,7 @@ export function azureSecrets(
     set: async (name, secret, { guard } = {}) => {
       checkSecretName(name);
       checkNewSecret(secret);
-      const request = { what: `set ${name}`, repeatable: false, guard };
+      const request = { ...reading('set', 'setSecret', name), repeatable: false, guard };
       return send(connection, request, async (client, { signal }) => {
         const options = { ...optionsOf(secret), abortSignal: signal };
         const { properties } = await client.setSecret(name, secret.value.expose(), options);
@@ -65,27 +73,27 @@ export function azureSecrets(
       });
     },
     list: () => {
-      const what = 'list secrets';
+      const request = { what: 'list secrets', operation: 'getSecrets' };
       const open: Open = (client, options) => client.listPropertiesOfSecrets(options);
-      return pages(connection, what, open, propertiesOf);
+      return pages(connection, request, open, propertiesOf);
     },
     listVersions: (name) => {
       checkSecretName(name);
-      const what = `list versions of ${name}`;
+      const request = reading('list versions of', 'getSecretVersions', name);
       const open: Open = (client, options) => client.listPropertiesOfSecretVersions(name, options);
-      return pages(connection, what, open, propertiesOf);
+      return pages(connection, request, open, propertiesOf);
     },
     update: async (name, version, changes) => {
       checkSecretName(name);
       checkVersion(version);
       checkSecretChanges(changes);
-      const request = { what: `update ${name}`, repeatable: true };
+      const request = reading('update', 'updateSecret', name);
       return send(connection, request, async (client, { signal }) => {
         const options = { ...optionsOf(changes), abortSignal: signal };
         return propertiesOf(await client.updateSecretProperties(name, version, options));
       });
     },
-    ...lifecycle(connection),
+    ...lifecycle(connection, lifecycleCalls),
     erase: async (name) => {
       checkSecretName(name);
       await erase(connection, name);
@@ -98,90 +106,33 @@ type Open = (
   options: { abortSignal: AbortSignal },
 ) => ReturnType<SecretClient['listPropertiesOfSecrets']>;
 
-function lifecycle(
-  connection: Connection,
-): Pick<
-  SecretService,
-  'delete' | 'getDeleted' | 'listDeleted' | 'recover' | 'purge' | 'backup' | 'restore'
-> {
-  return {
-    delete: async (name) => {
-      checkSecretName(name);
-      const request = { what: `delete ${name}`, repeatable: true };
-      return send(connection, request, async (client, { signal }, attempt) => {
-        try {
-          const poller = await client.beginDeleteSecret(name, { abortSignal: signal });
-          return deletedOf(poller.getOperationState().result);
-        } catch (error) {
-          // An earlier try of ours has done it, although its answer was lost.
-          if (attempt === 1 || !isNotFound(error)) throw error;
-          return deletedOf(await client.getDeletedSecret(name, { abortSignal: signal }));
-        }
-      });
-    },
-    getDeleted: async (name) => {
-      checkSecretName(name);
-      const request = { what: `get deleted ${name}`, repeatable: true };
-      return send(connection, request, async (client, { signal }) =>
-        deletedOf(await client.getDeletedSecret(name, { abortSignal: signal })),
-      );
-    },
-    listDeleted: () => {
-      const open: (
-        client: SecretClient,
-        options: { abortSignal: AbortSignal },
-      ) => ReturnType<SecretClient['listDeletedSecrets']> = (client, options) =>
-        client.listDeletedSecrets(options);
-      return pages(connection, 'list deleted secrets', open, deletedOf);
-    },
-    recover: async (name) => {
-      checkSecretName(name);
-      const request = { what: `recover ${name}`, repeatable: true };
-      return send(connection, request, async (client, { signal }) => {
-        const poller = await client.beginRecoverDeletedSecret(name, { abortSignal: signal });
-        const recovered = poller.getOperationState().result;
-        if (recovered === undefined) throw new TypeError('a recovery without an answer');
-        return propertiesOf(recovered);
-      });
-    },
-    purge: async (name) => {
-      checkSecretName(name);
-      const request = { what: `purge ${name}`, repeatable: true };
-      return send(connection, request, async (client, { signal }, attempt) => {
-        try {
-          await client.purgeDeletedSecret(name, { abortSignal: signal });
-        } catch (error) {
-          if (attempt === 1 || !isNotFound(error)) throw error;
-        }
-      });
-    },
-    backup: async (name) => {
-      checkSecretName(name);
-      const request = { what: `back up ${name}`, repeatable: true };
-      return send(connection, request, async (client, { signal }) => {
-        const blob = await client.backupSecret(name, { abortSignal: signal });
-        if (blob === undefined) throw new TypeError('a backup without content');
-        return blob;
-      });
-    },
-    restore: async (backup) => {
-      const request = { what: 'restore a secret', repeatable: false };
-      return send(connection, request, async (client, { signal }) =>
-        propertiesOf(await client.restoreSecretBackup(backup, { abortSignal: signal })),
-      );
-    },
-  };
+/** A call that may be repeated. */
+function reading(words: string, operation: string, name: string): Request {
+  return { what: `${words} ${name}`, operation, object: name, repeatable: true };
 }
 
-function isNotFound(error: unknown): boolean {
-  return (error as { statusCode?: number }).statusCode === 404;
-}
+const lifecycleCalls: LifecycleCalls<
+  SecretClient,
+  SdkProperties,
+  SdkDeleted,
+  SecretProperties,
+  DeletedSecret
+> = {
+  type: 'Secret',
+  checkName: checkSecretName,
+  beginDelete: (client, name, options) => client.beginDeleteSecret(name, options),
+  getDeleted: (client, name, options) => client.getDeletedSecret(name, options),
+  listDeleted: (client, options) => client.listDeletedSecrets(options),
+  beginRecover: (client, name, options) => client.beginRecoverDeletedSecret(name, options),
+  purge: (client, name, options) => client.purgeDeletedSecret(name, options),
+  backup: (client, name, options) => client.backupSecret(name, options),
+  restore: (client, backup, options) => client.restoreSecretBackup(backup, options),
+  liveOf: propertiesOf,
+  deletedOf,
+};
 
-function deletedOf(deleted: SdkDeleted | undefined): DeletedSecret {
-  const { properties, deletedOn, scheduledPurgeDate } = deleted ?? {};
-  if (!properties || !deletedOn || !scheduledPurgeDate) {
-    throw new TypeError('a deletion without dates');
-  }
+function deletedOf({ properties, deletedOn, scheduledPurgeDate }: SdkDeleted): DeletedSecret {
+  if (!deletedOn || !scheduledPurgeDate) throw new TypeError('a deletion without dates');
   return { properties: propertiesOf(properties), deletedOn, purgeOn: scheduledPurgeDate };
 }
 
@@ -224,7 +175,7 @@ async function remove(
   name: string,
 ): Promise<'absent' | 'unknown' | 'deleting' | 'deleted'> {
   let attempts = 0;
-  const request = { what: `delete ${name}`, repeatable: true };
+  const request = reading('delete', 'deleteSecret', name);
   const poller = await unlessAbsent(
     send(connection, request, (client, { signal }, attempt) => {
       attempts = attempt;
@@ -236,7 +187,7 @@ async function remove(
 }
 
 async function isAmongDeleted(connection: Connection, name: string): Promise<boolean> {
-  const request = { what: `get deleted ${name}`, repeatable: true };
+  const request = reading('get deleted', 'getDeletedSecret', name);
   const found = await unlessAbsent(
     send(connection, request, (client, { signal }) =>
       client.getDeletedSecret(name, { abortSignal: signal }),
@@ -247,7 +198,7 @@ async function isAmongDeleted(connection: Connection, name: string): Promise<boo
 
 /** Purges the deleted secret; fine when there is none. */
 async function purge(connection: Connection, name: string): Promise<void> {
-  const request = { what: `purge ${name}`, repeatable: true };
+  const request = reading('purge', 'purgeDeletedSecret', name);
   await unlessAbsent(
     send(connection, request, (client, { signal }) =>
       client.purgeDeletedSecret(name, { abortSignal: signal }),

@@ -5,6 +5,7 @@ import { AppError, hasCode, toAppError } from '../errors.ts';
 import { errorFields, type Log } from '../log.ts';
 import { Consumer } from '../policies/consumer.ts';
 import type { DocumentStore, DocumentWrite, JsonObject, StoredDocument } from '../storage/ports.ts';
+import { currentTraceparent } from '../telemetry.ts';
 import { objectId } from '../vault/ports.ts';
 import { consumerKinds } from './index.ts';
 import { type ConsumerServices, Notification } from './notification.ts';
@@ -24,6 +25,8 @@ const Delivery = z.strictObject({
   createdAt: z.iso.datetime(),
   nextAt: z.iso.datetime(),
   lastError: z.string().nullable(),
+  /** The span in which the new version was promoted; older rows have none. */
+  traceparent: z.string().optional(),
 });
 type Delivery = z.output<typeof Delivery>;
 
@@ -40,6 +43,7 @@ export function outboxWrites(
   now: Date,
 ): DocumentWrite[] {
   const at = now.toISOString();
+  const traceparent = currentTraceparent() ?? undefined;
   return consumers.map((consumer) => ({
     kind: 'put',
     id: `active:${deliveryId(notification, consumer)}`,
@@ -50,6 +54,7 @@ export function outboxWrites(
       createdAt: at,
       nextAt: at,
       lastError: null,
+      traceparent,
     }),
     when: 'absent',
   }));
@@ -58,6 +63,20 @@ export function outboxWrites(
 /** When an active row is due, for whoever lists them. @throws AppError `corrupt` */
 export function deliveryDueAt(row: StoredDocument): Date {
   return new Date(parseDelivery(row).nextAt);
+}
+
+/** The span in whose trace an active row is delivered. @throws AppError `corrupt` */
+export function deliveryTraceparent(row: StoredDocument): string | null {
+  return parseDelivery(row).traceparent ?? null;
+}
+
+/** The message that has one active row delivered, as a continuation of the span `traceparent`. */
+export function deliveryMessage(
+  partition: string,
+  id: string,
+  traceparent: string | null,
+): JsonObject {
+  return { partition, id, ...(traceparent === null ? {} : { traceparent }) };
 }
 
 /**

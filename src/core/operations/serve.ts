@@ -5,11 +5,11 @@ import type { Clock } from '../clock.ts';
 import { AppError, type ErrorCode, toAppError } from '../errors.ts';
 import { errorFields, type Log } from '../log.ts';
 import { ulid } from '../rotation/ulid.ts';
+import { parseTraceparent } from '../telemetry.ts';
 import type { HttpAnswer, HttpRequest } from './http-message.ts';
 import type { CallContext, Operation, ParsedInput } from './operation.ts';
 import { parseRequest } from './parse.ts';
 import { problemAnswer } from './problem.ts';
-import { findTraceId } from './trace-id.ts';
 
 /** What every call needs, whatever its operation. */
 export interface ServeServices {
@@ -49,7 +49,7 @@ export async function serve<S>(
     readBody: () => received.readBody(),
   };
   const requestId = ulid(clock.now());
-  const correlationId = findTraceId(request.headers['traceparent']) ?? requestId;
+  const correlationId = parseTraceparent(request.headers['traceparent'])?.traceId ?? requestId;
   const deadline = new AbortController();
   const call = { operation, request, services, requestId, correlationId, signal: deadline.signal };
 

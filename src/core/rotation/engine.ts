@@ -1,5 +1,6 @@
 import { hasCode } from '../errors.ts';
 import { errorFields } from '../log.ts';
+import { spanEvent } from '../telemetry.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
 import { startOrSkip } from './claim.ts';
 import { settingsOf } from './handler.ts';
@@ -97,6 +98,7 @@ async function start(services: EngineServices, held: HeldJournal): Promise<Handl
   const started = await startOrSkip(services, held);
   switch (started.kind) {
     case 'claimed':
+      spanEvent('rotation.moved', { from: 'REQUESTED', to: 'CLAIMED' });
       return work(services, started);
     case 'ended': {
       const { id, state, outcome } = started.held.journal;

@@ -77,6 +77,8 @@ export const Journal = z.strictObject({
   reason: z.string(),
   requestedBy: z.string(),
   correlationId: z.string(),
+  /** The span that requested it: whoever works on it later, for whatever reason, is in its trace. */
+  traceparent: z.string().nullable().default(null),
   expectedBaseVersion: z.string().nullable(),
   /** Set for a rollback: the rotation it answers to, and the version whose value it promotes again. */
   rollback: z.strictObject({ of: z.string(), toVersion: z.string() }).nullable().default(null),

@@ -14,6 +14,8 @@ const base = {
   name: z.string().min(1).max(127),
   requestedBy: z.string().min(1).max(256),
   correlationId: z.string().min(1).max(128),
+  /** The span to go on from; older messages have none. What is malformed in it is ignored. */
+  traceparent: z.string().max(100).exactOptional(),
 };
 
 /** What the `rotations` queue carries. `requestId` is the rotation to begin, or to go on with. */
@@ -57,16 +59,21 @@ export function parseRotationMessage(input: unknown): RotationMessage {
   throw new AppError('invalid_input', { detail: `rotation message: ${faults.join('; ')}` });
 }
 
-/** The message that goes on with a rotation. */
+/** What must be known of a rotation to go on with it. */
+export type Resumable = Pick<Journal, 'id' | 'object' | 'correlationId'> &
+  Partial<Pick<Journal, 'traceparent'>>;
+
+/** The message that goes on with a rotation, in the trace in which it was requested. */
 export function resumeMessage(
-  journal: Pick<Journal, 'id' | 'object' | 'correlationId'>,
+  journal: Resumable,
   by: { readonly requestedBy: string; readonly reopen: boolean } = {
     requestedBy: 'engine',
     reopen: false,
   },
 ): JsonObject {
   const { id, object, correlationId } = journal;
-  return toQueue({ kind: 'resume', requestId: id, ...object, correlationId, ...by });
+  const trace = traceMember(journal.traceparent);
+  return toQueue({ kind: 'resume', requestId: id, ...object, correlationId, ...trace, ...by });
 }
 
 export function isRequest(message: RotationMessage): message is RequestMessage {
@@ -76,4 +83,9 @@ export function isRequest(message: RotationMessage): message is RequestMessage {
 /** The message as a queue carries it. */
 export function toQueue(message: RotationMessage): JsonObject {
   return { ...message };
+}
+
+/** The member of a message that has its receiver go on from the span `traceparent`; none without one. */
+export function traceMember(traceparent: string | null | undefined): { traceparent?: string } {
+  return traceparent ? { traceparent } : {};
 }

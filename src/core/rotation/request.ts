@@ -1,8 +1,9 @@
 import { hasCode } from '../errors.ts';
 import { errorFields } from '../log.ts';
+import { currentTraceparent } from '../telemetry.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
 import type { Journal } from './journal.ts';
-import { type RequestMessage, type RotateMessage, toQueue } from './message.ts';
+import { type RequestMessage, type RotateMessage, toQueue, traceMember } from './message.ts';
 import { type HeldJournal, putActive, putJournal, readJournal, shardOf } from './records.ts';
 import type { EngineServices } from './services.ts';
 import { ulid } from './ulid.ts';
@@ -33,7 +34,8 @@ export function requestRollback(
   return request(services, { kind: 'rollback', requestId, ...object, rollbackOf, ...asked });
 }
 
-async function request(services: EngineServices, message: RequestMessage): Promise<string> {
+async function request(services: EngineServices, asked: RequestMessage): Promise<string> {
+  const message = { ...asked, ...traceMember(currentTraceparent()) };
   const { journal } = await recordRequest(services, message);
   const { id, object, reason } = journal;
   services.log.info('rotation.requested', { rotationId: id, object: objectId(object), reason });
@@ -71,6 +73,7 @@ export function newJournal(message: RequestMessage, now: Date): Journal {
   return {
     ...{ id, object: { vault, type, name }, requestedBy, correlationId },
     ...wishOf(message),
+    traceparent: message.traceparent ?? null,
     state: 'REQUESTED',
     epoch: 0,
     history: [{ state: 'REQUESTED', at }],

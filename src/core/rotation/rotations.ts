@@ -3,7 +3,7 @@ import { errorFields } from '../log.ts';
 import { type ObjectRef, objectId } from '../vault/ports.ts';
 import { settingsOf } from './handler.ts';
 import { isCancellable, isEnd, type Journal, type State } from './journal.ts';
-import { resumeMessage, toQueue } from './message.ts';
+import { resumeMessage, toQueue, traceMember } from './message.ts';
 import { findJournal, heldJournal, journalPrefix, rowId, shardOf, shards } from './records.ts';
 import { requestRollback } from './request.ts';
 import { type EngineServices, readAdmin } from './services.ts';
@@ -143,10 +143,11 @@ export async function rollBackRotation(
 /** An order that is heeded by whoever gets its message. */
 async function sendOrder(
   { rotations }: EngineServices,
-  { id, object, correlationId }: Journal,
+  { id, object, correlationId, traceparent }: Journal,
   order: { readonly kind: 'release' | 'retire-now'; readonly requestedBy: string },
 ): Promise<void> {
-  await rotations.send(toQueue({ requestId: id, ...object, correlationId, ...order }));
+  const about = { requestId: id, ...object, correlationId, ...traceMember(traceparent) };
+  await rotations.send(toQueue({ ...about, ...order }));
 }
 
 async function mustBeHeld(services: EngineServices, id: string): Promise<Journal> {

@@ -6,9 +6,8 @@ import { type Catalog, type DocumentSource, readCatalog } from '../policies/cata
 import type { DocumentStore, WorkQueue } from '../storage/ports.ts';
 import type { Vaults } from '../vault/ports.ts';
 import type { AnyHandler } from './handler.ts';
-import type { Journal } from './journal.ts';
 import type { LeaseTools } from './lease.ts';
-import { resumeMessage } from './message.ts';
+import { type Resumable, resumeMessage } from './message.ts';
 import type { PendingStore } from './pending.ts';
 import type { Credential } from './value.ts';
 
@@ -69,7 +68,7 @@ export function leaseTools({ store, clock, settings }: EngineServices): LeaseToo
 /** A short wait has its own message, so that it is not as long as the sweep is slow. */
 export async function comeBack(
   services: EngineServices,
-  journal: Pick<Journal, 'id' | 'object' | 'correlationId'>,
+  journal: Resumable,
   until: Date,
 ): Promise<void> {
   const seconds = Math.ceil((until.getTime() - services.clock.now().getTime()) / 1000);

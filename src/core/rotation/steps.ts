@@ -1,7 +1,8 @@
 import { addSeconds } from '../clock.ts';
-import { outboxWrites } from '../consumers/outbox.ts';
+import { deliveryMessage, outboxWrites } from '../consumers/outbox.ts';
 import { AppError, hasCode } from '../errors.ts';
 import type { DocumentWrite } from '../storage/ports.ts';
+import { currentTraceparent } from '../telemetry.ts';
 import type { SecretProperties, SecretVersion } from '../vault/ports.ts';
 import { checkNewSecret } from '../vault/secret-rules.ts';
 import { generatePassword } from './generator.ts';
@@ -262,7 +263,7 @@ async function notify(run: Run): Promise<Move> {
   const partition = shardOf(journal.object);
   for (const consumer of journal.outbox) {
     const id = `active:delivery:${journal.id}:${consumer}`;
-    await services.notifications.send({ partition, id });
+    await services.notifications.send(deliveryMessage(partition, id, currentTraceparent()));
   }
   await dropCandidate(run);
   const patch = { candidate: null };

@@ -1,5 +1,10 @@
 import { addSeconds } from '../clock.ts';
-import { activeDeliveryPrefix, deliveryDueAt } from '../consumers/outbox.ts';
+import {
+  activeDeliveryPrefix,
+  deliveryDueAt,
+  deliveryMessage,
+  deliveryTraceparent,
+} from '../consumers/outbox.ts';
 import { errorFields } from '../log.ts';
 import type { DocumentStore, StoredDocument } from '../storage/ports.ts';
 import { resumeMessage } from './message.ts';
@@ -79,7 +84,7 @@ async function notifyIfDue(
     // Its own message comes first; this is for one that was lost.
     const lateAt = addSeconds(deliveryDueAt(row), messageGraceSeconds);
     if (lateAt > services.clock.now()) return false;
-    await services.notifications.send({ partition: shard, id: row.id });
+    await services.notifications.send(deliveryMessage(shard, row.id, deliveryTraceparent(row)));
     return true;
   } catch (error) {
     services.log.error('sweep.row_failed', { delivery: row.id, ...errorFields(error) });

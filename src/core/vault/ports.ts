@@ -1,4 +1,6 @@
 import type { SecretString } from '../secret-string.ts';
+import type { CertificateService } from './certificates.ts';
+import type { KeyService } from './keys.ts';
 
 export type ObjectType = 'secret' | 'key' | 'certificate';
 
@@ -113,6 +115,8 @@ export interface Vault {
   readonly url: string;
   readonly purpose: VaultPurpose;
   readonly secrets: SecretService;
+  readonly keys: KeyService;
+  readonly certificates: CertificateService;
 }
 
 /** The configured vaults by alias. */
