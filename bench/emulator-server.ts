@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { Agent, createServer, get } from 'node:https';
+import { createServer } from 'node:http';
+import { Agent, get } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { startIdentity } from '../local/identity/identity.ts';
 import { startKeyVault } from '../local/key-vault/key-vault.ts';
@@ -7,19 +8,21 @@ import { createLocalCa } from '../local/tls.ts';
 
 // What benches of the emulator measure, in a process of its own.
 
+const audience = 'https://vault.azure.net';
+
 type Tls = { readonly key: string; readonly cert: string };
 export type Wish =
   /** The emulator; answers `Served`. */
   | { readonly kind: 'emulator'; readonly tls: Tls }
-  /** A server that gives one answer to everything; answers `Served`. */
-  | { readonly kind: 'bare'; readonly tls: Tls; readonly headers: string[]; readonly body: string }
-  /** Starts an emulator; answers milliseconds of CPU time, loading of modules aside. */
+  /** A server of node:http that gives one answer to everything; answers its port. */
+  | { readonly kind: 'bare'; readonly headers: string[]; readonly body: string }
+  /** Starts an emulator, identity service and all; answers milliseconds of CPU time, loading of modules aside. */
   | { readonly kind: 'start' }
   /** Puts secrets into an emulator and lists them page by page; answers bytes a secret. Needs `--expose-gc`. */
   | { readonly kind: 'list'; readonly secrets: number }
   /** Answers milliseconds of CPU time since the process began. */
   | { readonly kind: 'cpu' };
-export type Served = { readonly port: number; readonly token: string };
+export type Served = { readonly port: number; readonly httpPort: number; readonly token: string };
 
 function perform(wish: Wish): unknown {
   switch (wish.kind) {
@@ -39,26 +42,39 @@ function perform(wish: Wish): unknown {
 async function serveEmulator(tls: Tls): Promise<Served> {
   const identity = await startIdentity();
   const { jwksUri, issuer } = identity;
-  const audience = 'https://vault.azure.net';
   const verifyToken = { jwksUri, issuer, audience };
-  const { vaults } = await startKeyVault({ vaults: [{ name: 'main' }], tls, verifyToken });
+  const { vaults } = await startKeyVault({
+    vaults: [{ name: 'main', httpPort: 0 }],
+    tls,
+    verifyToken,
+  });
   const token = await identity.issueToken({ audience });
-  return { port: Number(new URL(vaults[0]?.url ?? '').port), token };
+  const [vault] = vaults;
+  return { port: portOf(vault?.url), httpPort: portOf(vault?.httpUrl), token };
 }
 
-async function serveBare({ tls, headers, body }: Wish & { kind: 'bare' }): Promise<Served> {
-  const server = createServer(tls, (_, response) => {
+function portOf(url = ''): number {
+  return Number(new URL(url).port);
+}
+
+async function serveBare({ headers, body }: Wish & { kind: 'bare' }): Promise<number> {
+  const server = createServer((_, response) => {
     response.writeHead(200, headers).end(body);
   });
   server.keepAliveTimeout = 65_000;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  return { port: (server.address() as AddressInfo).port, token: '' };
+  return (server.address() as AddressInfo).port;
 }
 
+/** From nothing to the first answer to a caller with a token. */
 async function measureStart(): Promise<number> {
   const before = cpuMs();
-  await startKeyVault({ vaults: [{ name: 'main' }], tls: await createLocalCa() });
+  const { key, cert } = await createLocalCa();
+  const { httpPort, token } = await serveEmulator({ key, cert });
+  const headers = { authorization: `Bearer ${token}` };
+  const answer = await fetch(`http://127.0.0.1:${httpPort}/secrets?api-version=7.4`, { headers });
+  if (answer.status !== 200) throw new Error(await answer.text());
   return cpuMs() - before;
 }
 

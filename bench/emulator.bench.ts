@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { request } from 'node:https';
-import { connect, type TLSSocket } from 'node:tls';
+import { request } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { createLocalCa } from '../local/tls.ts';
 import { type Bench, median } from './bench.ts';
 import { type Child, startChild } from './emulator-child.ts';
@@ -12,22 +12,20 @@ const warmUpRounds = 4;
 const rounds = 11;
 const path = '/secrets/orders-db/?api-version=2026-04-01';
 
-/** GET of a secret, token and all, against a server of node:https that sends the same bytes to everybody. */
+/** GET of a secret, token and all, against a server of node:http that sends the same bytes to everybody. */
 export const bench: Bench = {
-  name: 'emulator: GET secret at 16 connections ÷ bare https',
+  name: 'emulator: GET secret at 16 connections ÷ bare http',
   goal: 0.6,
   better: 'higher',
   async measure() {
-    const tls = await createLocalCa();
-    const { caPem: ca } = tls;
     const children = { emulator: startChild(), bare: startChild() };
     try {
-      const tlsOfBoth = { key: tls.key, cert: tls.cert };
-      const emulator = await children.emulator.ask<Served>({ kind: 'emulator', tls: tlsOfBoth });
-      const sample = await prepareSecret(emulator, ca);
-      const bare = await children.bare.ask<Served>({ kind: 'bare', tls: tlsOfBoth, ...sample });
-      const ours = await openClients(emulator.port, emulator.token, ca);
-      const theirs = await openClients(bare.port, emulator.token, ca);
+      const tls = await createLocalCa();
+      const { httpPort, token } = await children.emulator.ask<Served>({ kind: 'emulator', tls });
+      const sample = await prepareSecret(httpPort, token);
+      const port = await children.bare.ask<number>({ kind: 'bare', ...sample });
+      const ours = await openClients(httpPort, token);
+      const theirs = await openClients(port, token);
       const rates = { ours: [] as number[], theirs: [] as number[] };
       for (let round = 0; round < warmUpRounds + rounds; round++) {
         const one = await rateOf(children.emulator, ours);
@@ -46,12 +44,12 @@ export const bench: Bench = {
 
 /** What the emulator answers, without the headers that Node adds by itself. */
 async function prepareSecret(
-  { port, token }: Served,
-  ca: string,
+  port: number,
+  token: string,
 ): Promise<{ headers: string[]; body: string }> {
   const secret = JSON.stringify({ value: 'a-password-of-usual-length', tags: { owner: 'orders' } });
-  await call({ port, token, ca, method: 'PUT', payload: secret });
-  const { rawHeaders, body } = await call({ port, token, ca, method: 'GET', payload: '' });
+  await call({ port, token, method: 'PUT', payload: secret });
+  const { rawHeaders, body } = await call({ port, token, method: 'GET', payload: '' });
   const own = new Set(['date', 'connection', 'keep-alive']);
   const headers = rawHeaders.filter(
     (_, index) => !own.has((rawHeaders[index - (index % 2)] ?? '').toLowerCase()),
@@ -62,16 +60,15 @@ async function prepareSecret(
 type CallWish = {
   readonly port: number;
   readonly token: string;
-  readonly ca: string;
   readonly method: string;
   readonly payload: string;
 };
 
 function call(wish: CallWish): Promise<{ rawHeaders: string[]; body: string }> {
-  const { port, token, ca, method, payload } = wish;
+  const { port, token, method, payload } = wish;
   const headers = { authorization: `Bearer ${token}`, 'content-length': payload.length };
   return new Promise((resolve, reject) => {
-    const options = { host: 'localhost', port, ca, method, headers, path: path.replace('/?', '?') };
+    const options = { host: '127.0.0.1', port, method, headers, path: path.replace('/?', '?') };
     request(options, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (chunk: string) => {
@@ -85,15 +82,15 @@ function call(wish: CallWish): Promise<{ rawHeaders: string[]; body: string }> {
 }
 
 /** Bare sockets: an HTTP client would cost more than the servers it measures. */
-type Client = { readonly socket: TLSSocket; readonly request: string; answerBytes: number };
+type Client = { readonly socket: Socket; readonly request: string; answerBytes: number };
 
-async function openClients(port: number, token: string, ca: string): Promise<Client[]> {
+async function openClients(port: number, token: string): Promise<Client[]> {
   const text = `GET ${path} HTTP/1.1\r\nhost: localhost:${port}\r\nauthorization: Bearer ${token}\r\naccept: application/json\r\naccept-encoding: gzip,deflate\r\nuser-agent: bench\r\nx-ms-client-request-id: \r\n\r\n`;
   const clients = Array.from({ length: concurrency }, (): Client => {
-    const socket = connect({ host: 'localhost', port, ca });
+    const socket = connect({ host: '127.0.0.1', port });
     return { socket: socket.setNoDelay(true), request: text, answerBytes: 0 };
   });
-  await Promise.all(clients.map(({ socket }) => once(socket, 'secureConnect')));
+  await Promise.all(clients.map(({ socket }) => once(socket, 'connect')));
   for (const client of clients) {
     client.socket.write(text);
     const [answer] = (await once(client.socket, 'data')) as [Buffer];

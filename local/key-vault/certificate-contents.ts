@@ -28,18 +28,20 @@ const maxCertificates = 50;
  * @param wanted what the policy says it is; `null`: it shows
  * @throws VaultError 400
  */
-export function readContents(
+export async function readContents(
   value: string,
   password: string,
   wanted: ContentType | null,
-): {
+): Promise<{
   readonly contents: Contents & { readonly privateKey: KeyObject };
   readonly type: ContentType;
-} {
+}> {
   const pem = pemIn(value);
   const type = wanted ?? (pem === null ? 'application/x-pkcs12' : 'application/x-pem-file');
   const parts =
-    type === 'application/x-pem-file' ? readPem(pem, password) : readPkcs12(value, password);
+    type === 'application/x-pem-file'
+      ? await readPem(pem, password)
+      : await readPkcs12(value, password);
   return { contents: contentsOf(parts), type };
 }
 
@@ -57,8 +59,8 @@ export function writeContents(contents: Contents, type: ContentType): string {
 }
 
 /** The value of a secret that holds a PFX, as PEM. */
-export function pfxToPem(value: string): string {
-  const { keys, certificates } = readPfx(Buffer.from(value, 'base64'), '');
+export async function pfxToPem(value: string): Promise<string> {
+  const { keys, certificates } = await readPfx(Buffer.from(value, 'base64'), '');
   const [leaf = Buffer.alloc(0)] = certificates;
   return writeContents(
     { certificates, leaf, privateKey: keys[0] ?? null },
@@ -103,32 +105,34 @@ function contentsOf({ keys, certificates }: Parts): Contents & { readonly privat
   return { certificates, leaf, privateKey };
 }
 
-function readPkcs12(value: string, password: string): Parts {
+async function readPkcs12(value: string, password: string): Promise<Parts> {
   try {
-    return readPfx(Buffer.from(value, 'base64'), password);
+    return await readPfx(Buffer.from(value, 'base64'), password);
   } catch {
     throw certificateErrors.unreadablePkcs12();
   }
 }
 
 /** Only PKCS#8 keys, and only lines that end as UNIX ends them, as the service has it. */
-function readPem(pem: string | null, password: string): Parts {
+async function readPem(pem: string | null, password: string): Promise<Parts> {
   if (pem === null) throw certificateErrors.unexpectedPem();
   const blocks = [...pem.matchAll(pemBlock)].map(([, label = '', body = '']) => ({ label, body }));
   const keys = blocks.filter(({ label }) => label.endsWith('PRIVATE KEY'));
   const certificates = blocks.filter(({ label }) => label === 'CERTIFICATE');
   if (keys.length + certificates.length === 0) throw certificateErrors.unexpectedPem();
+  // More are refused; none of them is worth the work of opening it.
+  if (keys.length > 1) throw certificateErrors.noPrivateKey();
   return {
-    keys: keys.map(({ label, body }) => pemKey(label, body, password)),
+    keys: await Promise.all(keys.map(({ label, body }) => pemKey(label, body, password))),
     certificates: certificates.map(({ body }) => Buffer.from(body, 'base64')),
   };
 }
 
-function pemKey(label: string, body: string, password: string): KeyObject {
+async function pemKey(label: string, body: string, password: string): Promise<KeyObject> {
   const der = Buffer.from(body, 'base64');
   try {
     if (label === 'PRIVATE KEY') return readKey(der);
-    if (label === 'ENCRYPTED PRIVATE KEY') return readEncryptedKey(der, password);
+    if (label === 'ENCRYPTED PRIVATE KEY') return await readEncryptedKey(der, password);
   } catch {
     // The same as for a key of another format.
   }

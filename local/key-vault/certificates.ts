@@ -99,18 +99,19 @@ export const certificateOperations: readonly Operation[] = [
   ...lifecycleOperations(certificateKind),
 ];
 
-function importCertificate(call: Call): Answer {
+async function importCertificate(call: Call): Promise<Answer> {
   const { vault, now } = call;
   const name = nameOf(call);
   const input = parseBody(ImportBody, call.body);
-  const earlier = mustBeCreatable(call, name);
+  mustBeCreatable(call, name);
   const wanted = input.policy?.secret_props?.contentType ?? null;
-  const { contents, type } = readContents(input.value, input.pwd ?? '', wanted);
+  const { contents, type } = await readContents(input.value, input.pwd ?? '', wanted);
   mustNotBeExpired(contents.leaf, now);
   const material = importedMaterial(contents);
   const policy = importedPolicy(contents, { material, type, input: input.policy ?? {}, now });
   mustBeUsable(vault, policy.issuer.name);
-  const certificate = earlier ?? { name, versions: [], policy };
+  // While it was read another request may have been quicker.
+  const certificate = mustBeCreatable(call, name) ?? { name, versions: [], policy };
   certificate.policy = policy;
   delete certificate.pending;
   const version = addIssuedVersion(vault, vault.certificates.put(certificate), {

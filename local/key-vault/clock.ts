@@ -2,7 +2,7 @@
 export type Clock = {
   readonly now: () => number;
   /**
-   * Calls back when the time has come, soon if it has come already.
+   * Calls back when the time has come, soon if it has come already; never for a time that is not finite.
    *
    * @returns takes the call back
    */
@@ -12,7 +12,7 @@ export type Clock = {
    * backwards nothing is undone.
    */
   readonly set: (time: number) => Promise<void>;
-  /** Forgets everything that was to happen. */
+  /** Forgets everything that was to happen, and takes nothing more: what is under way cannot keep it going. */
   readonly stop: () => void;
 };
 
@@ -28,12 +28,13 @@ export function createClock(): Clock {
   let timer: NodeJS.Timeout | undefined;
   let setting: Promise<void> = Promise.resolve();
   let isSetting = false;
+  let isStopped = false;
   const now = (): number => Date.now() + offset;
 
   const arm = (): void => {
     clearTimeout(timer);
     const next = agenda.peek();
-    if (next === null || isSetting) return;
+    if (next === null || isSetting || isStopped) return;
     const wait = Math.min(Math.max(Math.ceil(next.at - now()), 1), longestTimerMs);
     timer = setTimeout(() => void runDue(), wait).unref();
   };
@@ -43,7 +44,7 @@ export function createClock(): Clock {
   };
   const travel = async (time: number): Promise<void> => {
     isSetting = true;
-    for (let due = agenda.take(time); due !== null; due = agenda.take(time)) {
+    for (let due = agenda.take(time); due !== null && !isStopped; due = agenda.take(time)) {
       offset = Math.max(due.at, now()) - Date.now();
       await perform(due);
     }
@@ -54,6 +55,7 @@ export function createClock(): Clock {
   return {
     now,
     at: (time, run) => {
+      if (isStopped || !Number.isFinite(time)) return () => undefined;
       const entry = { at: time, run };
       agenda.add(entry);
       if (agenda.peek() === entry) arm();
@@ -68,6 +70,7 @@ export function createClock(): Clock {
       return setting;
     },
     stop: () => {
+      isStopped = true;
       clearTimeout(timer);
       agenda.clear();
     },

@@ -1,18 +1,25 @@
 import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { type State, stateOf } from './state.ts';
+import { takeLock } from './file-lock.ts';
+import { parseState, type State, stateOf } from './state.ts';
 import { loadInto, type Vault } from './vault.ts';
 
 export type DataFile = {
-  /** Fills the vaults with what was saved, if anything was. @throws Error when the file cannot be understood */
+  /**
+   * Fills the vaults with what was saved, if anything was. From then on the file is this emulator's alone.
+   *
+   * @throws Error when the file cannot be understood, or another emulator has it
+   */
   readonly load: () => Promise<void>;
-  /** Something changed: written within 100 ms, together with what changes until then. */
+  /** Something changed: written soon, together with what changes until then. */
   readonly changed: () => void;
-  /** Writes what is not written yet. */
-  readonly flush: () => Promise<void>;
+  /** Writes what is not written yet, and leaves the file to others. */
+  readonly close: () => Promise<void>;
 };
 
 const debounceMs = 50;
+// A large state blocks the server while it is written: it shall spend a fifth of its time on that at most.
+const pauseByWrite = 4;
 const nothing = async (): Promise<void> => undefined;
 
 /**
@@ -22,13 +29,17 @@ const nothing = async (): Promise<void> => undefined;
  * @param file `null`: memory only
  */
 export function openDataFile(file: string | null, vaults: readonly Vault[]): DataFile {
-  if (file === null) return { load: nothing, changed: () => undefined, flush: nothing };
+  if (file === null) return { load: nothing, changed: () => undefined, close: nothing };
   let saved: State['vaults'] = {};
   let timer: NodeJS.Timeout | null = null;
   let writing: Promise<void> = Promise.resolve();
+  let lastWriteMs = 0;
+  let unlock = nothing;
 
   const write = async (): Promise<void> => {
+    const before = performance.now();
     await writeState(file, { format: 2, vaults: { ...saved, ...stateOf(vaults).vaults } });
+    lastWriteMs = performance.now() - before;
   };
   const enqueue = (): Promise<void> => {
     timer = null;
@@ -40,6 +51,7 @@ export function openDataFile(file: string | null, vaults: readonly Vault[]): Dat
   };
   return {
     load: async () => {
+      unlock = await takeLock(file);
       saved = (await readState(file))?.vaults ?? {};
       for (const vault of vaults) {
         const snapshot = Object.hasOwn(saved, vault.name) ? saved[vault.name] : undefined;
@@ -47,14 +59,16 @@ export function openDataFile(file: string | null, vaults: readonly Vault[]): Dat
       }
     },
     changed: () => {
-      timer ??= setTimeout(() => void enqueue(), debounceMs);
+      timer ??= setTimeout(() => void enqueue(), Math.max(debounceMs, pauseByWrite * lastWriteMs));
     },
-    flush: async () => {
+    close: async () => {
       if (timer !== null) {
         clearTimeout(timer);
         await enqueue();
       }
       await writing;
+      await unlock();
+      unlock = nothing;
     },
   };
 }
@@ -76,12 +90,28 @@ async function readState(file: string): Promise<State | null> {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
     throw error;
   }
-  try {
-    // Only this process writes the file; the format number guards against an older or newer one.
-    const state = JSON.parse(text) as State;
-    if (state.format === 2) return state;
-  } catch (cause) {
-    throw new Error(`${file} is no emulator state; move it away to start anew.`, { cause });
+  const json = parseJson(file, text);
+  if (json !== null && typeof json === 'object' && 'format' in json && json.format !== 2) {
+    throw new Error(`${file} is of another version of the emulator; move it away to start anew.`);
   }
-  throw new Error(`${file} is of another version of the emulator; move it away to start anew.`);
+  try {
+    return parseState(json);
+  } catch (cause) {
+    throw noState(file, cause);
+  }
+}
+
+function parseJson(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw noState(file, cause);
+  }
+}
+
+function noState(file: string, cause: unknown): Error {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new Error(`${file} is no emulator state; move it away to start anew. ${reason}`, {
+    cause,
+  });
 }

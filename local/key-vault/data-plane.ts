@@ -107,8 +107,16 @@ function refuse(exchange: Exchange, error: unknown): Outcome {
 function splitTarget(target: string): { path: string; query: URLSearchParams } {
   const at = target.indexOf('?');
   return at < 0
-    ? { path: target, query: new URLSearchParams() }
-    : { path: target.slice(0, at), query: new URLSearchParams(target.slice(at + 1)) };
+    ? { path: target, query: queryOf('') }
+    : { path: target.slice(0, at), query: queryOf(target.slice(at + 1)) };
+}
+
+// Most calls have the query of the call before, an api-version and nothing else. Nobody changes it.
+let lastQuery = { text: '', query: new URLSearchParams() };
+
+function queryOf(text: string): URLSearchParams {
+  if (text !== lastQuery.text) lastQuery = { text, query: new URLSearchParams(text) };
+  return lastQuery.query;
 }
 
 function recordOf(exchange: Exchange, outcome: Outcome): AuditRecord {

@@ -96,7 +96,7 @@ export async function startKeyVault(options: KeyVaultOptions): Promise<KeyVaultE
   const stop = async (): Promise<void> => {
     clock.stop();
     await Promise.all(endpoints.map(({ close }) => close()));
-    await data.flush();
+    await data.close();
   };
   try {
     await data.load();

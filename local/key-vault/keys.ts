@@ -26,7 +26,7 @@ import { currentVersion, newVersionId, type StoredObject, type Version } from '.
 import type { Vault } from './vault.ts';
 
 /** What a key may be used for, as `key_ops` of a JWK says it. */
-const KeyUse = z.enum([
+export const KeyUse = z.enum([
   'encrypt',
   'decrypt',
   'sign',

@@ -24,6 +24,8 @@ const usage = `Runs the Key Vault emulator and the local identity service alone.
   --help
 `;
 
+const maxPort = 65_535;
+
 type Settings = {
   readonly vaults: readonly string[];
   readonly port: number;
@@ -59,12 +61,13 @@ function readArguments(): Settings | 'help' {
     },
   });
   if (values.help) return 'help';
-  const port = parsePort('--port', values.port);
+  const count = values.vault.length;
+  const port = parsePort('--port', values.port, count);
   const httpPort = values['http-port'];
   return {
     vaults: values.vault,
     port,
-    httpPort: httpPort === undefined ? null : parsePort('--http-port', httpPort),
+    httpPort: httpPort === undefined ? null : parsePort('--http-port', httpPort, count),
     identityPort: parsePort('--identity-port', values['identity-port'] ?? (port ? '7072' : '0')),
     data: pathOrNull(values.data),
     load: pathOrNull(values.load),
@@ -73,9 +76,12 @@ function readArguments(): Settings | 'help' {
   };
 }
 
-function parsePort(option: string, text: string): number {
+/** @param count how many ports are taken from there on; those for 0 are free ones anywhere */
+function parsePort(option: string, text: string, count = 1): number {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : -1;
-  if (port < 0 || port > 65_535) throw new Error(`${option} takes a port, not "${text}".`);
+  if (port < 0 || port > maxPort) throw new Error(`${option} takes a port, not "${text}".`);
+  if (port > 0 && port + count - 1 > maxPort)
+    throw new Error(`${option} ${text} leaves no ports for ${count} vaults.`);
   return port;
 }
 
@@ -187,7 +193,7 @@ async function main(): Promise<void> {
   }
   const starting = run(settings);
   // Before anything is up, so that a signal in the middle of the start leaves nothing either.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(signal, () => {
       starting.then((running) => running.stop()).catch(() => undefined);
     });

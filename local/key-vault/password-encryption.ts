@@ -1,5 +1,7 @@
 import '../reflect-metadata.ts';
-import { createCipheriv, createDecipheriv, hash, pbkdf2Sync, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, hash, pbkdf2, randomBytes } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import {
   AsnConvert,
   AsnProp,
@@ -23,8 +25,11 @@ type Digest = 'sha1' | 'sha224' | 'sha256' | 'sha384' | 'sha512';
 type Cipher = { readonly name: string; readonly keyBytes: number; readonly ivBytes: number };
 
 const purposes = { key: 1, iv: 2, mac: 3 } as const;
-// Counts of several million are attacks on the reader's time rather than on an attacker's.
-const maxIterations = 1_000_000;
+// For the whole file: 100,000 each for its MAC, its certificates and its key. Counts of millions are attacks on the
+// reader's time rather than on an attacker's.
+const maxIterations = 300_000;
+// About five milliseconds, for which the server answers nobody.
+const roundsInOneTurn = 2000;
 
 const tripleDes: Cipher = { name: 'des-ede3-cbc', keyBytes: 24, ivBytes: 8 };
 const rc2 = (keyBytes: number): Cipher => ({ name: 'rc2-cbc', keyBytes, ivBytes: 8 });
@@ -59,6 +64,8 @@ const digests: Readonly<Record<string, Digest>> = {
   '2.16.840.1.101.3.4.2.3': 'sha512',
 };
 
+const stretch = promisify(pbkdf2);
+
 class PbeParameters {
   salt = new OctetString();
   iterations = 1;
@@ -89,20 +96,35 @@ export function passwordForms(password: string): readonly Password[] {
   return password === '' ? [terminated, { utf8, bmp: Buffer.alloc(0) }] : [terminated];
 }
 
-/** @throws Error for an unknown scheme, a wrong password or broken data */
-export function decrypt(
+/** How many iterations a file may still ask for, over all its parts. */
+export class IterationBudget {
+  #left = maxIterations;
+
+  /** @throws Error when it is not enough */
+  spend(iterations: number): void {
+    if (!(iterations >= 1 && iterations <= this.#left))
+      throw unsupported(`${iterations} iterations`);
+    this.#left -= iterations;
+  }
+}
+
+/** @throws Error for an unknown scheme, a wrong password, too many iterations or broken data */
+export async function decrypt(
   { algorithm, parameters }: AlgorithmIdentifier,
   data: Uint8Array,
   password: Password,
-): Buffer {
+  budget: IterationBudget,
+): Promise<Buffer> {
   if (!parameters) throw unsupported(algorithm);
-  if (algorithm === pbes2Oid) return decryptPbes2(parameters, data, password);
+  if (algorithm === pbes2Oid) return decryptPbes2(parameters, data, password, budget);
   const cipher = pkcs12Ciphers[algorithm];
   if (cipher === undefined) throw unsupported(algorithm);
   const { salt, iterations } = AsnConvert.parse(parameters, PbeParameters);
-  const derive = (purpose: keyof typeof purposes, size: number): Buffer =>
-    deriveKey({ digest: 'sha1', salt: bytesOf(salt), iterations }, password, purpose, size);
-  return decipher(cipher, derive('key', cipher.keyBytes), derive('iv', cipher.ivBytes), data);
+  budget.spend(iterations);
+  const derive = (purpose: keyof typeof purposes, size: number): Promise<Buffer> =>
+    deriveKeyInTurns({ digest: 'sha1', salt: bytesOf(salt), iterations }, password, purpose, size);
+  const key = await derive('key', cipher.keyBytes);
+  return decipher(cipher, key, await derive('iv', cipher.ivBytes), data);
 }
 
 /** With triple DES, which every reader of PFX files knows, old and new. */
@@ -140,21 +162,43 @@ type Derivation = {
   readonly iterations: number;
 };
 
-/** RFC 7292, appendix B.2. */
-export function deriveKey(
+/** At once: for the few iterations of what is written here. */
+export function deriveKey(...wanted: Parameters<typeof derivation>): Buffer {
+  const steps = derivation(...wanted);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** The same, while others are served: for what came from outside, once its iterations are paid for. */
+export async function deriveKeyInTurns(...wanted: Parameters<typeof derivation>): Promise<Buffer> {
+  const steps = derivation(...wanted);
+  for (;;) {
+    // Before each, since many short ones are as long as one that is long.
+    await nextTurn();
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** RFC 7292, appendix B.2; pauses after every turn of rounds. */
+function* derivation(
   { digest, salt, iterations }: Derivation,
   password: Password,
   purpose: keyof typeof purposes,
   size: number,
-): Buffer {
-  checkIterations(iterations);
+): Generator<void, Buffer> {
   const block = digest === 'sha384' || digest === 'sha512' ? 128 : 64;
   const diversifier = Buffer.alloc(block, purposes[purpose]);
   let input = Buffer.concat([filled(salt, block), filled(password.bmp, block)]);
   const derived: Buffer[] = [];
   for (let bytes = 0; bytes < size; ) {
     let part = hash(digest, Buffer.concat([diversifier, input]), 'buffer');
-    for (let round = 1; round < iterations; round += 1) part = hash(digest, part, 'buffer');
+    for (let round = 1; round < iterations; round += 1) {
+      part = hash(digest, part, 'buffer');
+      if (round % roundsInOneTurn === 0) yield;
+    }
     derived.push(part);
     bytes += part.length;
     input = incremented(input, filled(part, block, block));
@@ -162,7 +206,12 @@ export function deriveKey(
   return Buffer.concat(derived).subarray(0, size);
 }
 
-function decryptPbes2(parameters: ArrayBuffer, data: Uint8Array, password: Password): Buffer {
+async function decryptPbes2(
+  parameters: ArrayBuffer,
+  data: Uint8Array,
+  password: Password,
+  budget: IterationBudget,
+): Promise<Buffer> {
   const { keyDerivation, encryption } = AsnConvert.parse(parameters, Pbes2Parameters);
   const cipher = pbes2Ciphers[encryption.algorithm];
   const isKnown = keyDerivation.algorithm === pbkdf2Oid && keyDerivation.parameters;
@@ -172,8 +221,8 @@ function decryptPbes2(parameters: ArrayBuffer, data: Uint8Array, password: Passw
   const { salt, iterations, prf } = AsnConvert.parse(isKnown, Pbkdf2Parameters);
   const digest = hmacs[prf.algorithm];
   if (digest === undefined) throw unsupported(prf.algorithm);
-  checkIterations(iterations);
-  const key = pbkdf2Sync(password.utf8, bytesOf(salt), iterations, cipher.keyBytes, digest);
+  budget.spend(iterations);
+  const key = await stretch(password.utf8, bytesOf(salt), iterations, cipher.keyBytes, digest);
   return decipher(cipher, key, bytesOf(AsnConvert.parse(encryption.parameters, OctetString)), data);
 }
 
@@ -182,12 +231,6 @@ function decipher({ name }: Cipher, key: Buffer, iv: Uint8Array, data: Uint8Arra
   if (name === 'rc2-cbc') return decryptRc2(key, iv, data);
   const engine = createDecipheriv(name, key, iv);
   return Buffer.concat([engine.update(data), engine.final()]);
-}
-
-function checkIterations(iterations: number): void {
-  if (!(iterations >= 1 && iterations <= maxIterations)) {
-    throw unsupported(`${iterations} iterations`);
-  }
 }
 
 /** The bytes, repeated up to a multiple of the block size, or up to a given size. */

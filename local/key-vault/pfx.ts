@@ -42,8 +42,10 @@ import { AlgorithmIdentifier } from '@peculiar/asn1-x509';
 import {
   decrypt,
   deriveKey,
+  deriveKeyInTurns,
   digestOf,
   encrypt,
+  IterationBudget,
   type Password,
   passwordForms,
 } from './password-encryption.ts';
@@ -55,6 +57,9 @@ export type PfxContent = {
   /** DER, in the order of the file. */
   readonly certificates: readonly Buffer[];
 };
+
+/** With what the parts of a file are opened. */
+type Lock = { readonly password: Password; readonly budget: IterationBudget };
 
 // As Windows writes them.
 const iterations = 2000;
@@ -72,19 +77,19 @@ AsnProp({ type: AsnPropTypes.Integer })(EncryptedData.prototype, 'version');
 AsnProp({ type: EncryptedContentInfo })(EncryptedData.prototype, 'content');
 
 /** @throws any error for what is no PFX file, is broken, or does not open with the password */
-export function readPfx(der: Uint8Array, password: string): PfxContent {
+export async function readPfx(der: Uint8Array, password: string): Promise<PfxContent> {
   const pfx = AsnConvert.parse(der, PFX);
   if (pfx.authSafe.contentType !== id_data) throw new Error('PFX: not protected by a password');
   const safe = bytesOf(AsnConvert.parse(pfx.authSafe.content, OctetString));
-  const form = passwordForms(password).find((candidate) => isAuthentic(pfx, safe, candidate));
-  if (form === undefined) throw new Error('PFX: wrong password, or altered');
-  const bags = AsnConvert.parse(safe, AuthenticatedSafe).flatMap((info) =>
-    bagsOf(contentOf(info, form)),
-  );
-  return {
-    keys: bags.flatMap((bag) => keyOf(bag, form)),
-    certificates: bags.flatMap(certificateOf),
-  };
+  const budget = new IterationBudget();
+  const lock = { password: await formOf(pfx, safe, { password, budget }), budget };
+  const bags: SafeBag[] = [];
+  for (const info of AsnConvert.parse(safe, AuthenticatedSafe)) {
+    bags.push(...bagsOf(await contentOf(info, lock)));
+  }
+  const keys: KeyObject[] = [];
+  for (const bag of bags) keys.push(...(await keyOf(bag, lock)));
+  return { keys, certificates: bags.flatMap(certificateOf) };
 }
 
 /**
@@ -135,25 +140,43 @@ export function readKey(der: Buffer): KeyObject {
 }
 
 /** An encrypted PKCS#8 key. @throws any error for what is none, or does not open with the password */
-export function readEncryptedKey(der: Buffer, password: string): KeyObject {
+export function readEncryptedKey(der: Buffer, password: string): Promise<KeyObject> {
   const [form] = passwordForms(password) as readonly [Password];
-  return unshrouded(der, form);
+  return unshrouded(der, { password: form, budget: new IterationBudget() });
 }
 
-function isAuthentic({ macData }: PFX, safe: Uint8Array, password: Password): boolean {
+/** The form of the password with which the file was protected. */
+async function formOf(
+  pfx: PFX,
+  safe: Uint8Array,
+  { password, budget }: { readonly password: string; readonly budget: IterationBudget },
+): Promise<Password> {
+  for (const form of passwordForms(password)) {
+    if (await isAuthentic(pfx, safe, { password: form, budget })) return form;
+  }
+  throw new Error('PFX: wrong password, or altered');
+}
+
+async function isAuthentic(
+  { macData }: PFX,
+  safe: Uint8Array,
+  { password, budget }: Lock,
+): Promise<boolean> {
   // A file without a MAC proves its password by being decrypted; the parser leaves an empty one for it.
   if (macData.mac.digestAlgorithm.algorithm === '') return true;
   const digest = digestOf(macData.mac.digestAlgorithm.algorithm);
   if (digest === null) throw new Error('PFX: unknown kind of MAC');
   const salt = bytesOf(macData.macSalt);
   const size = hash(digest, '', 'buffer').length;
-  const key = deriveKey({ digest, salt, iterations: macData.iterations }, password, 'mac', size);
+  const { iterations } = macData;
+  budget.spend(iterations);
+  const key = await deriveKeyInTurns({ digest, salt, iterations }, password, 'mac', size);
   const mac = createHmac(digest, key).update(safe).digest();
   const expected = bytesOf(macData.mac.digest);
   return mac.length === expected.length && timingSafeEqual(mac, expected);
 }
 
-function contentOf(info: ContentInfo, password: Password): Uint8Array {
+async function contentOf(info: ContentInfo, lock: Lock): Promise<Uint8Array> {
   if (info.contentType === id_data) return bytesOf(AsnConvert.parse(info.content, OctetString));
   if (info.contentType !== id_encryptedData) throw new Error('PFX: unknown kind of content');
   const { contentEncryptionAlgorithm, encryptedContent } = AsnConvert.parse(
@@ -163,7 +186,8 @@ function contentOf(info: ContentInfo, password: Password): Uint8Array {
   const parts = encryptedContent?.constructedValue ?? [
     encryptedContent?.value ?? new OctetString(),
   ];
-  return decrypt(contentEncryptionAlgorithm, Buffer.concat(parts.map(bytesOf)), password);
+  const data = Buffer.concat(parts.map(bytesOf));
+  return decrypt(contentEncryptionAlgorithm, data, lock.password, lock.budget);
 }
 
 /** Bags may hold bags. */
@@ -174,9 +198,9 @@ function bagsOf(contents: Uint8Array | ArrayBuffer, depth = 0): SafeBag[] {
   );
 }
 
-function keyOf({ bagId, bagValue }: SafeBag, password: Password): KeyObject[] {
+async function keyOf({ bagId, bagValue }: SafeBag, lock: Lock): Promise<KeyObject[]> {
   if (bagId === id_keyBag) return [readKey(Buffer.from(bagValue))];
-  return bagId === id_pkcs8ShroudedKeyBag ? [unshrouded(bagValue, password)] : [];
+  return bagId === id_pkcs8ShroudedKeyBag ? [await unshrouded(bagValue, lock)] : [];
 }
 
 function certificateOf({ bagId, bagValue }: SafeBag): Buffer[] {
@@ -186,9 +210,12 @@ function certificateOf({ bagId, bagValue }: SafeBag): Buffer[] {
   return [Buffer.from(AsnConvert.parse(certValue, OctetString).buffer)];
 }
 
-function unshrouded(der: Uint8Array | ArrayBuffer, password: Password): KeyObject {
+async function unshrouded(
+  der: Uint8Array | ArrayBuffer,
+  { password, budget }: Lock,
+): Promise<KeyObject> {
   const { encryptionAlgorithm, encryptedData } = AsnConvert.parse(der, PKCS8ShroudedKeyBag);
-  return readKey(decrypt(encryptionAlgorithm, bytesOf(encryptedData), password));
+  return readKey(await decrypt(encryptionAlgorithm, bytesOf(encryptedData), password, budget));
 }
 
 function shrouded(privateKey: KeyObject, password: Password): PKCS8ShroudedKeyBag {

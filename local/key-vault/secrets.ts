@@ -100,11 +100,13 @@ function setSecret(call: Call): Answer {
   return answer(version, withValue(vault, secret, version));
 }
 
-function getSecret(call: Call): Answer {
+function getSecret(call: Call): Answer | Promise<Answer> {
   const { object, version } = targetOf(secretKind, call);
   if (!version.enabled) throw errors.disabled('Secret', 'get');
+  const reply = (shown: SecretVersion): Answer =>
+    answer(version, withValue(call.vault, object, shown));
   const shown = converted(version, call.query.get('outContentType'));
-  return answer(version, withValue(call.vault, object, shown));
+  return shown instanceof Promise ? shown.then(reply) : reply(shown);
 }
 
 function updateSecret(call: Call): Answer {
@@ -132,12 +134,15 @@ export function addManagedSecret(vault: Vault, name: string, version: SecretVers
 }
 
 /** Only the PFX of a certificate can be had as something else, and only as PEM. */
-function converted(version: SecretVersion, wanted: string | null): SecretVersion {
+function converted(
+  version: SecretVersion,
+  wanted: string | null,
+): SecretVersion | Promise<SecretVersion> {
   const { contentType, managed, value } = version;
   if (wanted === null || wanted === '' || wanted === contentType) return version;
   const isPfx = managed && contentType === pfxType;
   if (!isPfx || wanted !== pemType) throw errors.badProperty('outContentType');
-  return { ...version, value: pfxToPem(value), contentType: pemType };
+  return pfxToPem(value).then((pem) => ({ ...version, value: pem, contentType: pemType }));
 }
 
 function describeManaged(

@@ -50,11 +50,12 @@ export function createVault(settings: VaultSettings, clock: () => number = Date.
   };
 }
 
-/** The same vault, which tells another URL as its own: the one under which a client of another port knows it. */
+/**
+ * The same vault, which tells another URL as its own: the one under which a client of another port knows it. To be
+ * read only: what is set on it is not set on the vault.
+ */
 export function seenAt(vault: Vault, publicUrl: string): Vault {
-  return new Proxy(vault, {
-    get: (target, member) => (member === 'publicUrl' ? publicUrl : Reflect.get(target, member)),
-  });
+  return Object.create(vault, { publicUrl: { value: publicUrl, enumerable: true } });
 }
 
 /** What can be asked of a store without knowing what its objects hold. */

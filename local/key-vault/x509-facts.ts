@@ -32,13 +32,21 @@ const sanMembers = {
   ip: 'ipAddresses',
 } as const;
 
-/** @returns `null` for what is no certificate */
+/** @returns `null` for what is no certificate, or has a key or dates that nobody can read */
 export function readCertificate(der: Uint8Array): X509Certificate | null {
   try {
-    return new X509Certificate(der);
+    const certificate = new X509Certificate(der);
+    const { validFrom, validTo, publicKey } = certificate;
+    // Node reads the key only when it is asked for, and its Date for what is no date is any date: only the text tells.
+    const isReadable = publicKey.type === 'public' && isDate(validFrom) && isDate(validTo);
+    return isReadable ? certificate : null;
   } catch {
     return null;
   }
+}
+
+function isDate(text: string): boolean {
+  return !Number.isNaN(Date.parse(text));
 }
 
 export function validityOf({ validFromDate, validToDate }: X509Certificate): Validity {

@@ -67,6 +67,16 @@ describe('npm run emulator', () => {
     expect(existsSync(caFile)).toBe(false);
   });
 
+  it('leaves nothing either when its terminal is closed', async () => {
+    const { child, output, exited, printed } = run('--port', '0');
+    await printed('Ctrl-C');
+    const caFile = /^export NODE_EXTRA_CA_CERTS=(.+)$/m.exec(output.text)?.[1] ?? '';
+    expect(existsSync(caFile)).toBe(true);
+    child.kill('SIGHUP');
+    expect(await exited).toBe(0);
+    expect(existsSync(caFile)).toBe(false);
+  });
+
   it('keeps everything in the data directory', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'keyturn-'));
     const { child, exited, printed } = run('--port', '0', '--data', dir);
@@ -123,14 +133,17 @@ describe('npm run emulator', () => {
     expect(output.text.trim()).toMatch(message);
   });
 
-  it.each([[['--nonsense']], [['--port', 'x']], [['positional']]])(
-    'refuses %j with one line',
-    async (args) => {
-      const { output, exited } = run(...args);
-      expect(await exited).toBe(2);
-      expect(output.text.trim().split('\n')).toHaveLength(1);
-    },
-  );
+  it.each([
+    [['--nonsense']],
+    [['--port', 'x']],
+    [['positional']],
+    [['--port', '65535', '--vault', 'one', '--vault', 'two']],
+    [['--port', '0', '--http-port', '65534', '--vault', 'a11', '--vault', 'b22', '--vault', 'c33']],
+  ])('refuses %j with one line', async (args) => {
+    const { output, exited } = run(...args);
+    expect(await exited).toBe(2);
+    expect(output.text.trim().split('\n')).toHaveLength(1);
+  });
 
   it('refuses a vault name that is none', async () => {
     const { output, exited } = run('--port', '0', '--vault', 'x');

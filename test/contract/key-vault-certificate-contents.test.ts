@@ -297,6 +297,32 @@ describe('an import', () => {
     );
   });
 
+  it('reads a PFX that is much work beside everything else', async () => {
+    const { pfx } = inPfx('much', [legacy, '-iter', '100000'], 'p');
+    let isOver = false;
+    const body = { value: pfx.toString('base64'), pwd: 'p' };
+    const importing = call('/certificates/much/import', 'POST', body).finally(() => {
+      isOver = true;
+    });
+    let answered = 0;
+    while (!isOver) {
+      await call('/secrets');
+      answered += 1;
+    }
+    expect((await importing).status).toBe(200);
+    expect(answered).toBeGreaterThan(10);
+  });
+
+  it.each([
+    ['with PBES2', []],
+    ['with the older schemes', [legacy]],
+  ])('refuses a PFX that is too much work: %s', async (_, args) => {
+    // Less than the limit for each part, more for all of them.
+    const { pfx } = inPfx('too-much', [...args, '-iter', '100001'], 'p');
+    const importing = client.importCertificate('too-much', pfx, { password: 'p' });
+    expect(await refusal(importing)).toEqual(unreadable);
+  });
+
   it('takes PEM as text, in base64, and with an encrypted key', async () => {
     const key = keyPem('rsa');
     const certificate = selfSigned(bench, {
@@ -463,6 +489,106 @@ describe('an import', () => {
     const { json } = await call('/certificates/sealed-import/import', 'POST', { value, policy });
     expect(json.policy.key_props).toMatchObject({ exportable: false, reuse_key: true });
     expect(labelsOf(await secretOf('sealed-import'))).toEqual(['CERTIFICATE']);
+  });
+});
+
+describe('a broken certificate', () => {
+  const invalid =
+    'The specified X.509 certificate content is invalid. Error: One or more X.509 properties are invalid.';
+  const noneValid = 'Property x5c has invalid value X5C must has at least one valid item';
+  const p256 = Buffer.from('06082a8648ce3d030107', 'hex');
+  const pemOf = (der: Buffer): string =>
+    `-----BEGIN CERTIFICATE-----\n${der.toString('base64')}\n-----END CERTIFICATE-----\n`;
+  const importPem = (name: string, key: string, ...certificates: readonly Buffer[]) =>
+    call(`/certificates/${name}/import`, 'POST', { value: key + certificates.map(pemOf).join('') });
+  const merge = (name: string, der: Buffer) =>
+    call(`/certificates/${name}/pending/merge`, 'POST', { x5c: [der.toString('base64')] });
+  // The same key each time, so that one certificate fits every request.
+  const policy = {
+    issuer: { name: 'Unknown' },
+    key_props: { kty: 'EC', crv: 'P-256', reuse_key: true },
+    x509_props: { subject: 'CN=merged' },
+  };
+  const request = async (name: string): Promise<Buffer> =>
+    Buffer.from(
+      (await call(`/certificates/${name}/create`, 'POST', { policy })).json.csr,
+      'base64',
+    );
+
+  /** With the nth UTC time no time any more. */
+  function withoutDate(der: Buffer, nth: number): Buffer {
+    const broken = Buffer.from(der);
+    const tag = Buffer.of(0x17, 13);
+    const first = broken.indexOf(tag);
+    const at = nth === 0 ? first : broken.indexOf(tag, first + 15);
+    expect(at).toBeGreaterThan(0);
+    broken.write('99x122211838Z', at + tag.length, 'latin1');
+    return broken;
+  }
+
+  /** With a key on a curve that there is not. */
+  function withoutCurve(der: Buffer): Buffer {
+    const broken = Buffer.from(der);
+    const at = broken.indexOf(p256);
+    expect(at).toBeGreaterThan(0);
+    broken[at + p256.length - 1] = 0x7f;
+    return broken;
+  }
+
+  const faults: readonly (readonly [string, (der: Buffer) => Buffer])[] = [
+    ['whose end is no date', (der) => withoutDate(der, 1)],
+    ['whose start is no date', (der) => withoutDate(der, 0)],
+    ['whose curve is unknown', withoutCurve],
+  ];
+
+  it.each(faults)('%s is not imported, nor is a chain with it', async (_, broken) => {
+    const key = keyPem();
+    const good = derOf(selfSigned(bench, { key }));
+    for (const certificates of [[broken(good)], [good, broken(good)]]) {
+      const { status, json } = await importPem('broken', key, ...certificates);
+      expect([status, json.error]).toEqual([400, { code: 'BadParameter', message: invalid }]);
+    }
+    expect((await importPem('broken', key, good)).status).toBe(200);
+  });
+
+  it.each(faults)('%s is not merged', async (fault, broken) => {
+    const name = `unmerged-${fault.replaceAll(' ', '-')}`;
+    const good = derOf(createOutsideAuthority(bench).sign(await request(name)));
+    const { status, json } = await merge(name, broken(good));
+    expect([status, json.error]).toEqual([400, { code: 'BadParameter', message: noneValid }]);
+    expect((await merge(name, good)).status).toBe(201);
+  });
+
+  const change = (length: number) => fc.tuple(fc.nat({ max: length - 1 }), fc.nat({ max: 255 }));
+  const changed = (der: Buffer, [at, byte]: readonly [number, number]): Buffer =>
+    Buffer.concat([der.subarray(0, at), Buffer.of(byte), der.subarray(at + 1)]);
+
+  it('stops nothing, whichever byte of an imported one is another', async () => {
+    const key = keyPem();
+    const good = derOf(selfSigned(bench, { key }));
+    await fc.assert(
+      fc.asyncProperty(change(good.length), async (at) => {
+        const { status, json } = await importPem('mutant', key, changed(good, at));
+        expect([200, 400]).toContain(status);
+        if (status === 400) expect(json.error.code).toBe('BadParameter');
+      }),
+      { numRuns: 150 },
+    );
+    expect((await importPem('mutant', key, good)).status).toBe(200);
+  });
+
+  it('stops nothing, whichever byte of a merged one is another', async () => {
+    const good = derOf(createOutsideAuthority(bench).sign(await request('mutated')));
+    await fc.assert(
+      fc.asyncProperty(change(good.length), async (at) => {
+        const { status, json } = await merge('mutated', changed(good, at));
+        expect([201, 400]).toContain(status);
+        if (status === 400) expect(json.error.code).toBe('BadParameter');
+        else await request('mutated');
+      }),
+      { numRuns: 150 },
+    );
+    expect((await merge('mutated', good)).status).toBe(201);
   });
 });
 

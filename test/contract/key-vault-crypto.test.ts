@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import {
   constants,
   createCipheriv,
@@ -166,6 +166,9 @@ describe('signatures between the vault and node:crypto', () => {
     const expected = createHmac(hash, aesKeys[256]).update(message).digest();
     const { value } = await ask('oct-256', 'sign', { alg, value: message });
     expect(bytes(value)).toEqual(expected);
+    const hexKey = `hexkey:${aesKeys[256].toString('hex')}`;
+    const judge = ['dgst', `-${hash}`, '-binary', '-mac', 'HMAC', '-macopt', hexKey];
+    expect(bytes(value)).toEqual(execFileSync('openssl', judge, { input: message }));
     const good = { alg, digest: message, value: expected };
     expect(await ask('oct-256', 'verify', good)).toEqual({ value: true });
     for (const forgery of [randomBytes(expected.length), randomBytes(5)]) {

@@ -280,21 +280,29 @@ describe('the wire', () => {
     const issue = ground.identity.issueToken;
     const audience = 'https://vault.azure.net';
     const stranger = await prepareForeignToken(audience);
-    const cases: readonly (readonly [string, RegExp])[] = [
+    const expected = ground.identity.issuer;
+    const badSignature = 'The token was refused: no valid signature of the issuer.';
+    const cases: readonly (readonly [string, string])[] = [
       [
         await issue({ audience: 'https://other' }),
-        /^AKV10022: Invalid audience\. Expected https:\/\/vault\.azure\.net, found: https:\/\/other\.$/,
+        'AKV10022: Invalid audience. Expected https://vault.azure.net, found: https://other.',
       ],
-      [await issue({ audience, claims: { iss: 'https://evil' } }), /^AKV10032: Invalid issuer\./],
-      [await issue({ audience, expiresInSeconds: -10 }), /^\[TokenExpired\]/],
-      [stranger, /no valid signature/],
-      [`${ground.token.slice(0, -4)}AAAA`, /no valid signature/],
-      ['nonsense', /no valid signature/],
+      [
+        await issue({ audience, claims: { iss: 'https://evil' } }),
+        `AKV10032: Invalid issuer. Expected one of ${expected}, found https://evil.`,
+      ],
+      [
+        await issue({ audience, expiresInSeconds: -10 }),
+        "[TokenExpired] Error validating token: 'S2S12086'.",
+      ],
+      [stranger, badSignature],
+      [`${ground.token.slice(0, -4)}AAAA`, badSignature],
+      ['nonsense', badSignature],
     ];
     for (const [token, message] of cases) {
       const reply = await ground.call(`${url}/secrets?${version}`, { token });
       expect([reply.status, reply.json.error.code]).toEqual([401, 'Unauthorized']);
-      expect(reply.json.error.message).toMatch(message);
+      expect(reply.json.error.message).toBe(message);
       expect(reply.headers['www-authenticate']).toContain('resource="https://vault.azure.net"');
     }
   });

@@ -117,6 +117,7 @@ describe('the switches', () => {
     ['PATCH', '/vaults/none/switches', {}, 404],
     ['PATCH', '/vaults/main/switches', undefined, 400],
     ['PUT', '/clock', { now: 'tomorrow' }, 400],
+    ['PUT', '/clock', { now: '9999-12-31T00:00:00Z' }, 400],
     ['POST', '/clock/advance', { seconds: -1 }, 400],
     ['POST', '/clock/advance', { seconds: 1, days: 1 }, 400],
     ['POST', '/revocations', { name: 'x' }, 400],
@@ -472,6 +473,48 @@ describe('explicit faults', () => {
   });
 });
 
+describe('fault rules', () => {
+  const fault = { kind: 'reset' };
+
+  it.each([
+    ['operation', { operation: 'readSecret' }],
+    ['operation', { operation: 'getsecret' }],
+    ['vault', { vault: 'nobody' }],
+  ])('that could never come to be used are refused: %s in %j', async (member, rule) => {
+    const { status, json } = await control('POST', '/faults', { ...rule, fault });
+    expect(status).toBe(400);
+    expect(json.error.message).toContain(`at ${member}`);
+    expect((await control('GET', '/faults')).json.value).toEqual([]);
+  });
+
+  it.each([[{}], [{ operation: '*' }], [{ operation: 'rotateKey', vault: 'other' }]])(
+    'that could are taken: %j',
+    async (rule) => {
+      expect((await control('POST', '/faults', { ...rule, fault })).status).toBe(201);
+    },
+  );
+});
+
+describe('api-versions', () => {
+  const status = async (apiVersion: string) =>
+    (await ground.call(`${url}/secrets?api-version=${apiVersion}`)).status;
+
+  it.each([
+    ...['7.0', '7.1', '7.2', '7.3', '7.4', '7.5', '7.6', '2025-07-01', '2026-04-01'],
+    ...['7.1-preview', '7.3-preview', '7.4-preview.1', '7.5-preview.1', '7.6-preview.2'],
+    ...['2025-06-01-preview', '2025-07-01-preview', '2026-01-01-preview'],
+  ])('%s is served', async (apiVersion) => {
+    expect(await status(apiVersion)).toBe(200);
+  });
+
+  it.each([
+    ...['2016-10-02', '7.7', '7.0-preview', '7.4-preview', '7.6-preview.3', '7.6-Preview.2'],
+    ...['2025-06-01', '2025-06-09', '2025-07-02', '2025-07-09-preview', '2026-99-99-preview'],
+  ])('%s never was one', async (apiVersion) => {
+    expect(await status(apiVersion)).toBe(400);
+  });
+});
+
 describe('deletion and recovery that take their time', () => {
   it('answer 404 first and 409 meanwhile, until the clock has come so far', async () => {
     await client.setSecret('slow', 'v');
@@ -570,6 +613,40 @@ describe('the clock', () => {
     expect(await collect(client.listDeletedSecrets())).toEqual([]);
     await client.setSecret('aging', 'anew');
     expect(await collect(client.listPropertiesOfSecretVersions('aging'))).toHaveLength(1);
+  });
+});
+
+describe('a stop while the clock is on its way', () => {
+  it('ends the way: nothing happens afterwards', async () => {
+    const made: string[] = [];
+    const travelling = await ground.startVaults({
+      onEvent: ({ eventType }) => made.push(eventType),
+    });
+    const policy = {
+      issuer: { name: 'Self' },
+      key_props: { kty: 'EC' },
+      x509_props: { subject: 'CN=x', validity_months: 1 },
+      lifetime_actions: [
+        { trigger: { lifetime_percentage: 80 }, action: { action_type: 'AutoRenew' } },
+      ],
+    };
+    for (const name of ['one', 'two', 'three', 'four']) {
+      const path = `/certificates/${name}/create?${version}`;
+      await ground.call(`${urlOf(travelling)}${path}`, { method: 'POST', body: { policy } });
+    }
+    const hundredYears = { seconds: 100 * 365 * 86_400 };
+    const broken = controlOf(travelling)('POST', '/clock/advance', hundredYears).then(
+      () => 'answered',
+      () => 'broken off',
+    );
+    await eventually(() => (made.length > 20 ? true : undefined));
+    await travelling.stop();
+    expect(await broken).toBe('broken off');
+    // What was being done may end.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const before = made.length;
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect(made).toHaveLength(before);
   });
 });
 

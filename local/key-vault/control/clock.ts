@@ -1,6 +1,12 @@
 import { z } from 'zod';
 import { parseControlBody } from './body.ts';
-import type { ControlCall, ControlPlane, ControlReply, ControlRoute } from './plane.ts';
+import {
+  type ControlCall,
+  ControlError,
+  type ControlPlane,
+  type ControlReply,
+  type ControlRoute,
+} from './plane.ts';
 
 export const clockRoutes: readonly ControlRoute[] = [
   ['GET', /^\/clock$/, ({ plane }) => getClock(plane)],
@@ -20,8 +26,10 @@ function getClock({ clock }: ControlPlane): ControlReply {
 
 /** Answers when everything that became due on the way is done. */
 async function setClock({ plane, body }: ControlCall): Promise<ControlReply> {
-  const { now } = parseControlBody(Time, body);
-  await plane.clock.set(Date.parse(now));
+  const time = Date.parse(parseControlBody(Time, body).now);
+  if (time - plane.clock.now() > hundredYears * 1000)
+    throw new ControlError(400, '✖ More than a hundred years ahead\n  → at now');
+  await plane.clock.set(time);
   return getClock(plane);
 }
 

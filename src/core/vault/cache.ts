@@ -204,10 +204,10 @@ export class ObjectCache {
   #land(key: string, { answer, since, sealing }: Landed): void {
     const { ttlMs, secondaryTtlMs, refreshAt } = this.#settings;
     const { servedBy } = answer.served;
-    const old = this.#entries.peek(key);
-    if (servedBy === 'secondary' && old?.servedBy === 'primary' && this.#isInTime(old)) {
+    const better = servedBy === 'secondary' ? this.#primaryInTime(key) : null;
+    if (better !== null) {
       // A secondary vault may lag behind: what the primary said stays for as long as it is good.
-      this.#postpone(old);
+      this.#postpone(better);
       return;
     }
     const lifeMs = servedBy === 'primary' ? ttlMs : Math.min(ttlMs, secondaryTtlMs);
@@ -242,11 +242,16 @@ export class ObjectCache {
 
   #put(key: string, entry: Entry): void {
     this.#entries.set(key, entry);
-    const object = objectOf(key);
-    if (!key.endsWith(':latest')) {
+    if (!isLatest(key)) {
+      const object = objectOf(key);
       this.#versions.set(object, (this.#versions.get(object) ?? new Set()).add(key));
     }
     this.#sweep ??= setTimeout(() => this.#sweepNow(), sweepMs).unref();
+  }
+
+  #primaryInTime(key: string): Entry | null {
+    const entry = this.#entries.peek(key);
+    return entry?.servedBy === 'primary' && this.#isInTime(entry) ? entry : null;
   }
 
   #isInTime({ since, ttlMs }: Entry): boolean {
@@ -276,6 +281,7 @@ export class ObjectCache {
 
   #dispose({ content }: Entry, key: string): void {
     this.#contents.drop(content);
+    if (isLatest(key)) return;
     const object = objectOf(key);
     const keys = this.#versions.get(object);
     if (keys?.delete(key) && keys.size === 0) this.#versions.delete(object);
@@ -288,6 +294,10 @@ interface Landed {
   readonly answer: Answered<object>;
   readonly since: number;
   readonly sealing: Sealing | null;
+}
+
+function isLatest(key: string): boolean {
+  return key.endsWith(':latest');
 }
 
 function objectOf(key: string): string {
