@@ -20,6 +20,7 @@ interface Case {
 interface Pair {
   readonly lane: Lane;
   readonly second: HostProcess;
+  readonly secondPort: number;
   readonly lines: string[];
 }
 
@@ -95,10 +96,11 @@ async function openPair(name: string): Promise<Pair> {
   const lines: string[] = [];
   // Past the proxies: only the first process is recorded and frozen.
   const settings = lane.settings({ AzureWebJobsStorage: ground.azurite.connectionString });
-  const second = await lane.startProcess(await freePort(), settings, (line) => lines.push(line));
+  const secondPort = await freePort();
+  const second = await lane.startProcess(secondPort, settings, (line) => lines.push(line));
   second.child.kill('SIGSTOP');
   ground.stops.push(async () => void second.child.kill('SIGKILL'));
-  return { lane, second, lines };
+  return { lane, second, secondPort, lines };
 }
 
 /** Every state whose journal is written, and the change of a password on its way to the server. */
@@ -119,7 +121,7 @@ async function listCases(lane: Lane): Promise<Case[]> {
   return cases;
 }
 
-async function freeze({ lane, second }: Pair, one: Case): Promise<readonly string[]> {
+async function freeze({ lane, second, secondPort }: Pair, one: Case): Promise<readonly string[]> {
   const first = lane.host!.child;
   const subject = await lane.prepare(one.strategy);
   const frozen = Promise.withResolvers<void>();
@@ -136,11 +138,13 @@ async function freeze({ lane, second }: Pair, one: Case): Promise<readonly strin
   });
   const faults: string[] = [];
   try {
-    await lane.announce(subject);
+    const event = await lane.announce(subject);
     await within(20_000, frozen.promise, 'the state was not reached');
     await pause(leaseSeconds * 1000);
     second.child.kill('SIGCONT');
-    await lane.settle(subject, { nudges: false });
+    // A request is written before its event is answered for: the frozen process holds that, too.
+    if (one.name === 'REQUESTED') await lane.deliverTo(secondPort, event);
+    await lane.settle(subject, { nudges: false, events: false });
     faults.push(...(await lane.faultsAfterRotation(subject)));
     const before = await lane.snapshot(subject);
     first.kill('SIGCONT');

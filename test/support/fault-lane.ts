@@ -275,7 +275,7 @@ export class Lane {
     await this.eventGrid.subscribe({
       topic: 'main',
       name,
-      endpoint: `${hostUrl}/runtime/webhooks/eventgrid?functionName=secretNearExpiry`,
+      endpoint: webhookOf(hostUrl),
       schema,
       filter: { includedEventTypes: ['Microsoft.KeyVault.SecretNearExpiry'] },
       retry: { scheduleSeconds: [0.5], maxAttempts: 200 },
@@ -356,13 +356,24 @@ export class Lane {
   }
 
   /** The vault's own near-expiry event, over Event Grid, to the host's web hook. */
-  async announce(subject: Pick<Subject, 'name'> & { readonly version?: string }): Promise<void> {
+  async announce(subject: Pick<Subject, 'name'> & { readonly version?: string }): Promise<unknown> {
     const { name, version = '' } = subject;
     const answer = await fetch(`${this.keyVault.controlUrl}/vaults/main/events/republish`, {
       method: 'POST',
       body: JSON.stringify({ type: 'SecretNearExpiry', name, version }),
     });
     if (!answer.ok) throw new Error(`republish: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  }
+
+  /** Brings an event to another instance of the app, as Event Grid does when one does not answer. */
+  async deliverTo(hostPort: number, event: unknown): Promise<void> {
+    const answer = await fetch(webhookOf(`http://127.0.0.1:${hostPort}`), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'aeg-event-type': 'Notification' },
+      body: JSON.stringify([event]),
+    });
+    if (!answer.ok) throw new Error(`event: ${answer.status} ${await answer.text()}`);
   }
 
   /** Control API of the emulator. */
@@ -400,13 +411,15 @@ export class Lane {
       readonly withinMs?: number;
       /** False: the app's own timer must do it. */
       readonly nudges?: boolean;
+      /** False: not the events, which a process that stands still may hold. */
+      readonly events?: boolean;
     } = {},
   ): Promise<void> {
-    const { signal, withinMs = 60_000, nudges = true } = options;
+    const { signal, withinMs = 60_000, nudges = true, events = true } = options;
     const end = Date.now() + withinMs;
     let nudgedAt = 0;
     while (!signal?.aborted) {
-      const left = await this.unsettled(subject);
+      const left = await this.unsettled(subject, events);
       if (left === null) return;
       if (Date.now() > end) throw new Error(`not settled after ${withinMs} ms: ${left}`);
       if (nudges && left.startsWith('due') && Date.now() - nudgedAt > 1500) {
@@ -418,7 +431,7 @@ export class Lane {
   }
 
   /** What is still on its way; null when nothing is. `due` when nobody works on it. */
-  async unsettled(subject: Pick<Subject, 'name'>): Promise<string | null> {
+  async unsettled(subject: Pick<Subject, 'name'>, events = true): Promise<string | null> {
     const ref = { vault: 'main', type: 'secret', name: subject.name } as const;
     const shard = shardOf(ref);
     for await (const row of listAll(this.storage.documents, shard, 'active:')) {
@@ -426,7 +439,7 @@ export class Lane {
       const messages = due.startsWith('due') ? await this.messages() : 0;
       return messages > 0 ? `${messages} queue messages, ${due.slice(5)}` : due;
     }
-    if (this.eventGrid.pending() > 0) return 'event under way';
+    if (events && this.eventGrid.pending() > 0) return 'event under way';
     if ((await this.journals(subject)).length === 0) return 'no journal yet';
     const left = await this.messages();
     return left === 0 ? null : `${left} queue messages`;
@@ -665,4 +678,8 @@ export async function openLane(ground: Ground, options: LaneOptions): Promise<La
   const lane = new Lane(ground, options);
   await lane.open();
   return lane;
+}
+
+function webhookOf(hostUrl: string): string {
+  return `${hostUrl}/runtime/webhooks/eventgrid?functionName=secretNearExpiry`;
 }
