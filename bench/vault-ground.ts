@@ -9,6 +9,7 @@ import { ObjectCache } from '../src/core/vault/cache.ts';
 import { clientVaults } from '../src/core/vault/clients.ts';
 import { vaultConcurrency } from '../src/core/vault/concurrency.ts';
 import type { SecretService } from '../src/core/vault/ports.ts';
+import { median } from './bench.ts';
 import { startChild } from './emulator-child.ts';
 import type { Served } from './emulator-server.ts';
 
@@ -52,4 +53,28 @@ export async function openVault(): Promise<VaultGround> {
     calls: () => calls,
     stop: () => child.stop(),
   };
+}
+
+/** Milliseconds that each takes, median of `rounds`, both in turn; by the clock, as a caller waits for it. */
+export async function waitInTurn(
+  ours: () => Promise<void>,
+  theirs: () => Promise<void>,
+  rounds: number,
+): Promise<{ ours: number; theirs: number }> {
+  const times = { ours: [] as number[], theirs: [] as number[] };
+  // The first fifth warms up.
+  for (let round = -rounds / 5; round < rounds; round++) {
+    const one = await waitFor(ours);
+    const other = await waitFor(theirs);
+    if (round < 0) continue;
+    times.ours.push(one);
+    times.theirs.push(other);
+  }
+  return { ours: median(times.ours), theirs: median(times.theirs) };
+}
+
+async function waitFor(run: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  await run();
+  return performance.now() - start;
 }

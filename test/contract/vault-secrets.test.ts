@@ -562,10 +562,24 @@ describe('Key Vault behind somebody else’s answers', () => {
     await expect(all(secrets.list())).rejects.toEqual(failure('vault_unavailable'));
   });
 
-  it('does not follow a page link to another host', async () => {
-    answer = { status: 200, body: '{"value":[],"nextLink":"https://example.com/secrets?x=1"}' };
+  it.each([
+    '{"value":[],"nextLink":"https://example.com/secrets?x=1"}',
+    '{"nextLink" : "https:\\/\\/example.com/secrets?x=1", "value":[]}',
+  ])('does not follow a page link to another host: %s', async (body) => {
+    answer = { status: 200, body };
     await expect(all(secrets.list())).rejects.toEqual(failure('vault_rejected'));
   });
+
+  it.each(['', ',"nextLink":null', ',"nextLink":""'])(
+    'takes a tag of that name for a tag, and this for the end of a list: %j',
+    async (end) => {
+      const tags = { nextLink: 'https://example.com/secrets?x=1' };
+      const attributes = { enabled: true, created: 1, updated: 1 };
+      const secret = { id: 'https://localhost/secrets/a', attributes, tags };
+      answer = { status: 200, body: `{"value":[${JSON.stringify(secret)}]${end}}` };
+      expect((await all(secrets.list())).map((item) => item.tags)).toEqual([tags]);
+    },
+  );
 
   it('keeps the resource check for every host but this machine', async () => {
     const vault = { alias: 'main', purpose: 'main', url: 'https://nowhere.invalid' } as const;

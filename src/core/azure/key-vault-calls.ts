@@ -92,10 +92,13 @@ async function readPage<Answer extends { readonly bodyAsText?: string | null }>(
   return response;
 }
 
-function findNextLink(body: string | null): string | null {
-  if (!body?.includes('"nextLink"')) return null;
+function findNextLink(body: string | null | undefined): string | null {
+  const at = body?.lastIndexOf('"nextLink"') ?? -1;
+  if (!body || at < 0) return null;
+  // Where a vault puts it: nothing comes after it but the end of the page, which need not be parsed twice then.
+  const last = /^"nextLink"\s*:\s*(null|"(?:[^"\\]|\\.)*")\s*\}\s*$/.exec(body.slice(at));
   try {
-    const { nextLink } = JSON.parse(body) as { nextLink?: unknown };
+    const nextLink: unknown = last?.[1] ? JSON.parse(last[1]) : JSON.parse(body).nextLink;
     return typeof nextLink === 'string' && nextLink !== '' ? nextLink : null;
   } catch {
     // Half a page: the SDK's own parser reports it.

@@ -22,9 +22,9 @@ export interface Connection<Client> {
 export interface Request {
   /** What is attempted, for error messages: `get orders-db`. */
   readonly what: string;
-  /** What the vault calls it, and on which object; default: `what`, and none. */
-  readonly operation?: string;
-  readonly object?: string | null;
+  /** What the vault's log calls it, and on which object; default: none. */
+  readonly operation: string;
+  readonly object?: string;
   readonly repeatable: boolean;
   /** Whether a refusal may be quoted; default: as repeatable, since what creates something carries the value. */
   readonly isQuotable?: boolean;
@@ -59,7 +59,7 @@ export function send<Client, T>(
   request: Request,
   run: (client: Client, context: CallContext, attempt: number) => Promise<T>,
 ): Promise<T> {
-  const { what, operation = what, object = null, repeatable, guard } = request;
+  const { what, operation, object = null, repeatable, guard } = request;
   const { isQuotable = repeatable, isList = false } = request;
   return caller.call({
     ...{ operation, object, repeatable, weight: weightOf(operation) },
@@ -84,7 +84,7 @@ interface Listing<Item> {
  */
 export async function* pages<Client, Item, T>(
   connection: Connection<Client>,
-  what: string | Pick<Request, 'what' | 'operation' | 'object'>,
+  about: Pick<Request, 'what' | 'operation' | 'object'>,
   open: (client: Client, options: { abortSignal: AbortSignal }) => Listing<Item>,
   read: (item: Item, wire: () => unknown) => T,
 ): AsyncIterable<T> {
@@ -93,7 +93,7 @@ export async function* pages<Client, Item, T>(
     const from: { continuationToken?: string } = link === null ? {} : { continuationToken: link };
     const page: { items: T[]; next: string | null } = await send(
       connection,
-      { ...(typeof what === 'string' ? { what } : what), repeatable: true, isList: true },
+      { ...about, repeatable: true, isList: true },
       async (client, context) => {
         const listing = open(client, { abortSignal: context.signal }).byPage(from);
         const next = () => listing.next();
@@ -105,7 +105,8 @@ export async function* pages<Client, Item, T>(
         };
       },
     );
-    yield* page.items;
+    // Not `yield*`, which waits for each item more than once.
+    for (const item of page.items) yield item;
     link = page.next;
   } while (link !== null);
 }

@@ -53,7 +53,7 @@ export interface Wanted<V extends object = object> {
   readonly load: () => Promise<V>;
   /** Null for what is not secret. */
   readonly sealing: Sealing | null;
-  /** Told where the answer comes from. */
+  /** Told where the answer comes from; the last time it is told counts. */
   readonly tell?: ((source: ReadSource) => void) | undefined;
 }
 
@@ -121,9 +121,10 @@ export class ObjectCache {
   }
 
   /** The answer, from wherever it may come by the settings. @throws what `load` throws, and remembered 404s */
-  async get<V extends object>(wanted: Wanted<V>): Promise<Answered<V>> {
-    const { key, tell } = wanted;
-    return (await this.#get(wanted, this.#entries.get(key) ?? null, tell)) as Answered<V>;
+  get<V extends object>(wanted: Wanted<V>): Promise<Answered<V>> {
+    const entry = this.#entries.get(wanted.key);
+    const answer = entry === undefined ? this.#load(wanted) : this.#getAged(wanted, entry);
+    return answer as Promise<Answered<V>>;
   }
 
   /** Drops all versions of an object, and whatever reads of it are under way will bring. */
@@ -141,14 +142,14 @@ export class ObjectCache {
     this.#sweep = null;
   }
 
-  #get(wanted: Wanted, entry: Entry | null, tell: Wanted['tell']): AnswerLater {
-    const { key } = wanted;
-    if (entry === null) return this.#load(wanted, null);
+  async #getAged(wanted: Wanted, entry: Entry): AnswerLater {
+    const { key, tell } = wanted;
     const age = this.#clock() - entry.since;
     const isInTime = age < entry.ttlMs;
-    if (!isInTime && !this.#isDown(key, entry, age)) return this.#load(wanted, entry);
+    if (!isInTime && !this.#isDown(key, entry, age)) return this.#loadOr(wanted, entry);
+    const answer = isInTime ? this.#hit(key, entry, tell) : this.#stale(key, entry, tell);
     if (age >= entry.refreshAge) this.#refresh(wanted);
-    return Promise.resolve(isInTime ? this.#hit(key, entry, tell) : this.#stale(key, entry, tell));
+    return answer;
   }
 
   #hit(key: string, { content }: Entry, tell: Wanted['tell']): Answered<object> {
@@ -162,22 +163,26 @@ export class ObjectCache {
     return answered(this.#contents.open(key, content), servedBy, 'stale');
   }
 
-  /** Joins the read that is under way, or starts one; `old` is what may stand in for its answer. */
-  async #load(wanted: Wanted, old: Entry | null): AnswerLater {
+  /** Joins the read that is under way, or starts one. */
+  #load(wanted: Wanted): AnswerLater {
     const { key, tell } = wanted;
     const underway = this.#flights.find(key);
     // One that is older than an entry may be could bring what was overwritten too long ago.
     const mayJoin = underway !== null && this.#clock() - underway.startedAt < this.#settings.ttlMs;
-    const flight = mayJoin ? underway : this.#start(wanted);
+    const { result } = mayJoin ? underway : this.#start(wanted);
+    if (tell === undefined) return result;
+    return result.finally(() => tell(mayJoin ? 'shared' : 'miss'));
+  }
+
+  /** As `#load`, but `old` stands in for the answer when the vault is down and the settings allow it. */
+  async #loadOr(wanted: Wanted, old: Entry): AnswerLater {
+    const { key, tell } = wanted;
     try {
-      const answer = await flight.result;
-      tell?.(mayJoin ? 'shared' : 'miss');
-      return answer;
+      return await this.#load(wanted);
     } catch (error) {
       // The same entry still: it has not been invalidated meanwhile.
-      const isUsable = old !== null && this.#entries.peek(key) === old && this.#mayBeStale(old);
+      const isUsable = this.#entries.peek(key) === old && this.#mayBeStale(old);
       if (isUsable && isOutage(error)) return this.#stale(key, old, tell);
-      tell?.(mayJoin ? 'shared' : 'miss');
       throw error;
     }
   }
@@ -190,9 +195,8 @@ export class ObjectCache {
 
   #start({ key, load, sealing }: Wanted): Flight<Answered<object>> {
     const since = this.#clock();
-    return this.#flights.start(key, since, {
-      load: async () => {
-        const value = await load();
+    return this.#flights.start(key, since, load(), {
+      answer: (value) => {
         if (value === undefined) throw new TypeError(`nothing was read for ${key}`);
         return answered(value, servedBy(value));
       },
@@ -272,7 +276,7 @@ export class ObjectCache {
   }
 
   #sweepNow(): void {
-    for (const [key, entry] of this.#entries.entries()) {
+    for (const [key, entry] of [...this.#entries.entries()]) {
       if (!this.#isInTime(entry) && !this.#mayBeStale(entry)) this.#entries.delete(key);
     }
     this.#sweep = null;

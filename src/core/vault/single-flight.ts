@@ -4,10 +4,11 @@ export interface Flight<T> {
   readonly result: Promise<T>;
 }
 
-interface Plan<T> {
-  readonly load: () => Promise<T>;
+interface Plan<Loaded, T> {
+  /** What those who wait are given. */
+  readonly answer: (loaded: Loaded) => T;
   /** Told before anybody who waits; neither is, once the flight has been detached or overtaken. */
-  readonly land: (value: T) => void;
+  readonly land: (answer: T) => void;
   readonly crash: (error: unknown) => void;
 }
 
@@ -19,25 +20,34 @@ export class Flights<T> {
     return this.#flying.get(key) ?? null;
   }
 
-  /** Starts a load, which from now on is the one to be joined. */
-  start(key: string, startedAt: number, { load, land, crash }: Plan<T>): Flight<T> {
-    const isCurrent = () => this.#flying.get(key) === flight;
-    const fly = async () => {
-      try {
-        const value = await load();
-        if (isCurrent()) land(value);
-        return value;
-      } catch (error) {
-        if (isCurrent()) crash(error);
-        throw error;
-      } finally {
-        if (isCurrent()) this.#flying.delete(key);
-      }
-    };
-    // A turn later: until it is on the map, it cannot be current.
-    const flight: Flight<T> = { startedAt, result: Promise.resolve().then(fly) };
+  /** From now on `loading`, which began at `startedAt`, is the one to be joined. */
+  start<Loaded>(
+    key: string,
+    startedAt: number,
+    loading: Promise<Loaded>,
+    plan: Plan<Loaded, T>,
+  ): Flight<T> {
+    const flight: Flight<T> = { startedAt, result: this.#fly(key, loading, plan, () => flight) };
     this.#flying.set(key, flight);
     return flight;
+  }
+
+  async #fly<Loaded>(
+    key: string,
+    loading: Promise<Loaded>,
+    { answer, land, crash }: Plan<Loaded, T>,
+    self: () => Flight<T>,
+  ): Promise<T> {
+    try {
+      const arrived = answer(await loading);
+      if (this.find(key) === self()) land(arrived);
+      return arrived;
+    } catch (error) {
+      if (this.find(key) === self()) crash(error);
+      throw error;
+    } finally {
+      if (this.find(key) === self()) this.#flying.delete(key);
+    }
   }
 
   /** Lets the loads of all keys with this prefix end for those who wait for them, and for nobody else. */

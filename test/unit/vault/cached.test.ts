@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../../src/core/clock.ts';
 import { AppError } from '../../../src/core/errors.ts';
 import { SecretString } from '../../../src/core/secret-string.ts';
@@ -12,6 +12,7 @@ import {
 } from '../../../src/core/vault/cached.ts';
 import type { CertificateService } from '../../../src/core/vault/certificates.ts';
 import type { KeyService } from '../../../src/core/vault/keys.ts';
+import type { Observer } from '../../../src/core/vault/observer.ts';
 import type { SecretService } from '../../../src/core/vault/ports.ts';
 import { failure, handClock, recorder, refusal, silence } from './support.ts';
 
@@ -20,13 +21,12 @@ const vault = { alias: 'main', url: 'https://main.vault.simulated' };
 const value = (text: string) => ({ value: new SecretString(text) });
 
 /** Secrets behind a cache, over a simulated vault whose reads can be held up or made to fail. */
-function ground(changes: Partial<CacheSettings> = {}) {
+function ground(changes: Partial<CacheSettings> = {}, observer?: Observer) {
   const vaults: SimulatedVaults = simulatedVaults(
     [{ alias: 'main', purpose: 'main' }],
     systemClock,
   );
   const clock = handClock();
-  const observer = recorder();
   const cache = new ObjectCache({ ...vaultCache, ...changes }, clock.now);
   const changed: string[] = [];
   const tools = {
@@ -53,7 +53,7 @@ function ground(changes: Partial<CacheSettings> = {}) {
     return [value.expose(), served.fromCache, served.stale];
   };
   return {
-    ...{ vaults, clock, observer, cache, changed, tools, direct, secrets, read },
+    ...{ vaults, clock, cache, changed, tools, direct, secrets, read },
     fail: (error: Error | null) => {
       failing = error;
     },
@@ -176,6 +176,37 @@ describe('a cached secret', () => {
     expect(reads()).toBe(4);
   });
 
+  it('is refreshed, and told of, alike when there is an observer', async () => {
+    const observer = recorder();
+    const { read, reads, direct, clock } = ground({}, observer);
+    await direct.set('a', value('one'));
+    await read();
+    clock.pass(4 * minute);
+    expect(await read()).toEqual(['one', hit, false]);
+    await settled();
+    expect(reads()).toBe(2);
+  });
+
+  it('leaves memory when its time is over, though nobody reads it', async () => {
+    vi.useFakeTimers();
+    try {
+      const { secrets, direct, cache, clock } = ground({ staleOnErrorMs: minute });
+      await direct.set('a', value('one'));
+      await secrets.get('a');
+      await secrets.get('b').catch(() => undefined);
+      expect(cache.size).toBe(2);
+      clock.pass(6 * minute - 1);
+      await vi.advanceTimersByTimeAsync(minute);
+      expect(cache.size).toBe(1);
+      clock.pass(1);
+      await vi.advanceTimersByTimeAsync(minute);
+      expect(cache.size).toBe(0);
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('cannot be changed by who was given it', async () => {
     const { secrets } = world;
     const [first, second] = [await secrets.get('a'), await secrets.get('a')];
@@ -184,13 +215,15 @@ describe('a cached secret', () => {
     }
   });
 
-  it.each(['a/b', '', 'a:latest', 'x'.repeat(128)])(
+  // The last one is a Kelvin sign, which is a k in lower case.
+  it.each(['a/b', '', 'a:latest', 'x'.repeat(128), '\u212a'])(
     'has a name that a vault takes: not %j',
     async (name) => {
       const { secrets, direct, reads } = world;
-      await secrets.get('a');
+      await direct.set('k', value('k'));
+      await secrets.get('k');
       await expect(secrets.get(name)).rejects.toEqual(failure('invalid_input'));
-      await expect(secrets.get('a', name || 'latest')).rejects.toEqual(failure('invalid_input'));
+      await expect(secrets.get('k', name || 'latest')).rejects.toEqual(failure('invalid_input'));
       expect(reads()).toBe(1);
       await expect(direct.get(name)).rejects.toEqual(failure('invalid_input'));
     },
@@ -316,20 +349,23 @@ describe('a cached secret of a vault that is down', () => {
     expect(await reading).toBe(error);
   });
 
-  it('goes on to be served within its time, and is tried again after a pause', async () => {
-    const { read, reads, clock, fail } = await down(0);
-    fail(silence());
-    clock.pass(4 * minute);
-    for (let n = 0; n < 10; n++) {
-      expect(await read()).toEqual(['one', hit, false]);
+  it.each([silence(), refusal(429)])(
+    'goes on to be served within its time, and is tried again after a pause: %s',
+    async (error) => {
+      const { read, reads, clock, fail } = await down(0);
+      fail(error);
+      clock.pass(4 * minute);
+      for (let n = 0; n < 10; n++) {
+        expect(await read()).toEqual(['one', hit, false]);
+        await settled();
+      }
+      expect(reads()).toBe(2);
+      clock.pass(5_000);
+      await read();
       await settled();
-    }
-    expect(reads()).toBe(2);
-    clock.pass(5_000);
-    await read();
-    await settled();
-    expect(reads()).toBe(3);
-  });
+      expect(reads()).toBe(3);
+    },
+  );
 
   it('is dropped when the vault says that we may no longer read it', async () => {
     const { read, clock, fail } = await down(60 * minute);
@@ -408,6 +444,52 @@ describe('a write through a cached service', () => {
     expect(await read()).toEqual(['two', hit, false]);
   });
 
+  it('is not undone by what became of a read from before', async () => {
+    const { secrets, direct, vaults, read, reads } = ground();
+    await direct.set('a', value('one'));
+    const [old, newer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const gates = [old.promise, newer.promise];
+    vaults.onCall(async ({ operation }, run) => {
+      if (operation === 'get') await gates.shift();
+      await run();
+    });
+    const before = read().catch((error: unknown) => error);
+    await settled();
+    await secrets.set('a', value('two'));
+    const after = read();
+    await settled();
+    const refused = refusal(403);
+    old.reject(refused);
+    expect(await before).toBe(refused);
+    // It is not the one to be joined any more: the newer one still is.
+    const joined = read();
+    newer.resolve();
+    expect(await Promise.all([after, joined])).toEqual([
+      ['two', ...fresh],
+      ['two', ...fresh],
+    ]);
+    expect(await read()).toEqual(['two', hit, false]);
+    expect(reads()).toBe(2);
+  });
+
+  it('keeps what was read after it, though a read from before fails later', async () => {
+    const { secrets, direct, vaults, read } = ground();
+    await direct.set('a', value('one'));
+    const old = Promise.withResolvers<void>();
+    const gates = [old.promise];
+    vaults.onCall(async ({ operation }, run) => {
+      if (operation === 'get') await gates.shift();
+      await run();
+    });
+    const before = read().catch((error: unknown) => error);
+    await settled();
+    await secrets.set('a', value('two'));
+    await read();
+    old.reject(refusal(403));
+    await before;
+    expect(await read()).toEqual(['two', hit, false]);
+  });
+
   it('changes nothing in the cache when it was not even sent', async () => {
     const { secrets, changed } = ground();
     await expect(secrets.set('a/b', value('x'))).rejects.toEqual(failure('invalid_input'));
@@ -454,7 +536,8 @@ describe('sealed in memory', () => {
 
 describe('what an observer is told of cached reads', () => {
   it('is one line a read', async () => {
-    const { observer, read, direct, clock, fail } = ground({ staleOnErrorMs: minute });
+    const observer = recorder();
+    const { read, direct, clock, fail } = ground({ staleOnErrorMs: minute }, observer);
     await direct.set('a', value('one'));
     await Promise.all([read(), read()]);
     await read();
@@ -514,6 +597,13 @@ describe('cached keys and certificates', () => {
     await certificates.getOperation('c');
     expect(changed).toEqual([...all, ...all]);
     expect((await certificates.get('c')).served.fromCache).toBe(false);
+  });
+
+  it('never takes nothing for an answer', async () => {
+    const empty = { ...counting().keys, get: async () => undefined as never };
+    const { tools, cache } = ground();
+    await expect(cachedKeys(empty, tools).get('k')).rejects.toThrow('nothing was read');
+    expect(cache.size).toBe(0);
   });
 
   it('keeps a key, a certificate and a secret of one name apart', async () => {

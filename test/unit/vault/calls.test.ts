@@ -97,10 +97,14 @@ describe('the circuit of a vault', () => {
 
   it('does not lose count when a guard stops a call', async () => {
     const { call, vault, caller } = ground({ breaker: vaultBreaker });
-    for (const answer of [1, 1, 1, 1, 0, 1]) {
-      vault.answer = answer ? silence() : new AppError('lease_lost', { detail: 'epoch 2' });
+    const guarded = new AppError('lease_lost', { detail: 'epoch 2' });
+    for (const answer of [silence(), silence(), silence(), silence(), guarded]) {
+      vault.answer = answer;
       await settle(call());
     }
+    expect(caller.health().circuit).toBe('closed');
+    vault.answer = silence();
+    await settle(call());
     expect(caller.health().circuit).toBe('open');
   });
 
@@ -163,10 +167,11 @@ describe('the circuit of a vault', () => {
 
   it('ends a call as soon as the circuit is open, with what the vault said last', async () => {
     const limits = { perTryMs: 1_000, overallMs: 60_000, firstDelayMs: 100, maxDelayMs: 100 };
-    const { call, vault } = ground({ breaker: vaultBreaker, limits });
+    const { call, vault, observer } = ground({ breaker: vaultBreaker, limits });
     vault.answer = refusal(503);
     expect(await settle(call())).toMatchObject({ refusal: { status: 503 } });
     expect(vault.reached).toBe(5);
+    expect(observer.lines.filter((line) => line.startsWith('retry'))).toHaveLength(4);
     expect(await settle(call())).toEqual(failure('circuit_open'));
     expect(vault.reached).toBe(5);
   });

@@ -248,4 +248,18 @@ describe('polling', () => {
     other.cache.clear();
     expect(vi.getTimerCount()).toBe(0);
   });
+
+  it('ends when it is stopped while the store has not answered yet', async () => {
+    vi.useFakeTimers();
+    const { promise: asked, resolve: answer } = Promise.withResolvers<null>();
+    const store: DocumentStore = { ...memoryDocuments(), get: () => asked };
+    const { instance } = ground(store);
+    const one = instance();
+    one.start();
+    await vi.advanceTimersByTimeAsync(1);
+    one.stop();
+    answer(null);
+    await vi.advanceTimersByTimeAsync(10);
+    expect(vi.getTimerCount()).toBe(0);
+  });
 });
