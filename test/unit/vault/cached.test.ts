@@ -187,6 +187,28 @@ describe('a cached secret', () => {
     expect(reads()).toBe(2);
   });
 
+  it.each([-60 * minute, 60 * minute])(
+    'is never served beyond its time, though the system’s clock is set by %i ms',
+    async (by) => {
+      vi.useFakeTimers();
+      try {
+        const { direct, tools, reads } = ground();
+        await direct.set('a', value('one'));
+        const cache = new ObjectCache();
+        const secrets = cachedSecrets(direct, { ...tools, cache });
+        await secrets.get('a');
+        vi.setSystemTime(Date.now() + by);
+        const before = reads();
+        await vi.advanceTimersByTimeAsync(5 * minute);
+        expect((await secrets.get('a')).served.fromCache).toBe(false);
+        expect(reads()).toBe(before + 1);
+        cache.clear();
+      } finally {
+        vi.useRealTimers();
+      }
+    },
+  );
+
   it('leaves memory when its time is over, though nobody reads it', async () => {
     vi.useFakeTimers();
     try {
